@@ -1,0 +1,168 @@
+"""What the baselines have in common: a control cell plus a shift of the mean."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scvi.model.base import BaseModelClass
+from scvi.module.base import BaseModuleClass
+
+from pertcast.data._prediction import PredictMixin
+from pertcast.data._request import Request, trained_dosages
+from pertcast.data._screen import screen_from_manager
+from pertcast.data._setup import ScreenSetupMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from pertcast.data._query import ControlPopulation, ControlQuery
+    from pertcast.data._request import Dosages
+    from pertcast.data._screen import Screen
+    from pertcast.data._tasks import PredictionTask
+
+__all__ = ["Baseline"]
+
+_BATCH_SIZE = 4096
+
+
+class _NoParameters(BaseModuleClass):
+    """A module without parameters: a baseline keeps what it learns in attributes of the model."""
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU: there is nothing on any other device."""
+        return torch.device("cpu")
+
+
+class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
+    """Base of the baselines. A predicted cell is a control cell plus a shift that all cells of its population share.
+
+    Values are left as they come, so the sum may be below 0 where the data are not.
+
+    Parameters
+    ----------
+    adata
+        Screen that was registered with ``setup_anndata`` or ``setup_mudata`` of this class.
+    registry
+        Registry of a saved model, in place of the screen.
+    """
+
+    def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None:
+        super().__init__(adata, registry)
+        self.module = _NoParameters()
+        self.dosages_ = {}
+        self._model_summary_string = f"{type(self).__name__} baseline"
+        self.init_params_ = self._get_init_params(locals())
+
+    def train(self) -> None:
+        """Compute the shifts of the training conditions, in one pass over the cells.
+
+        Where a split column was registered, only conditions labelled ``train`` are used.
+
+        Raises
+        ------
+        ValueError
+            If the model holds no data, or no condition is left for training.
+        """
+        if self.adata is None:
+            raise ValueError("There are no data to train on. Build the model from an AnnData.")
+        screen = screen_from_manager(self.adata_manager)
+        conditions = screen.split(validation_size=0).train
+        self._fit(screen, conditions)
+        self.dosages_ = trained_dosages(screen.index, conditions)
+        self.is_trained_ = True
+
+    def predict(
+        self,
+        adata: AnnData | MuData | None = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        n_cells: int | None = None,
+        n_populations: int = 1,
+        dosages: Dosages | None = None,
+        contexts: str | Sequence[str] | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        key_added: str | None = None,
+        progressbar: bool = True,
+    ) -> AnnData:
+        """Predict the cells of perturbations from control cells.
+
+        Parameters
+        ----------
+        adata
+            Control cells, or a screen, whose control cells are then used; the training data by default. Cell types and
+            batches may be new.
+        perturbations
+            Names, the parts of a combination in any order; all perturbations of the training data by default.
+        n_cells
+            Predicted cells for each context, spread over its batches in proportion to their controls; one for each
+            control cell by default.
+        n_populations
+            Number of draws of each population. Baselines draw nothing but the control cells of ``n_cells``.
+        dosages
+            One number, one for each perturbation, or a dict from perturbation to one or several numbers; by default
+            those of the training data.
+        contexts
+            Names of contexts, or of cell types, to restrict the prediction to.
+        seed
+            Seed of the choice of control cells.
+        batch_size
+            Number of cells to read at once; 4096 by default. It makes no difference to the result.
+        key_added
+            Also write the predictions into ``adata``, which must then hold control cells only: ``obsm["<key>_<n>"]``,
+            one matrix ``[cells, G]`` for the n-th perturbation (the mean over draws), and ``uns["<key>"]`` with
+            ``perturbations``, ``params`` and the table ``effects``, which has a column ``sd`` if there are several
+            draws.
+        progressbar
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        Predicted cells: expression in the units of the training data in ``X``, the genes of the training data, the
+        registered columns, ``source_cell`` and ``population`` in ``obs``, and how they were made in
+        ``uns["pertcast"]``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        KeyError, TypeError, ValueError
+            If the control cells or the request do not fit the model.
+        """
+        return self._predict(
+            adata,
+            perturbations,
+            n_cells=n_cells,
+            n_populations=n_populations,
+            dosages=dosages,
+            contexts=contexts,
+            seed=seed,
+            batch_size=batch_size,
+            key_added=key_added,
+            progressbar=progressbar,
+        )
+
+    @abstractmethod
+    def _fit(self, screen: Screen, conditions: np.ndarray) -> None:
+        """Learn from some conditions of a screen; what is kept goes into attributes ending in ``_``."""
+
+    @abstractmethod
+    def _shift(self, query: ControlQuery, population: ControlPopulation, request: Request) -> np.ndarray:
+        """Shift of the mean of a population, ``[G]``."""
+
+    def _predict_task(
+        self, query: ControlQuery, task: PredictionTask, *, batch_size: int | None, options: Mapping[str, Any]
+    ) -> np.ndarray:
+        shift = self._shift(query, task.population, Request(task.perturbation, task.dosage))
+        values = np.empty((len(task.sources), len(shift)), dtype=np.float32)
+        step = batch_size or _BATCH_SIZE
+        for start in range(0, len(values), step):
+            values[start : start + step] = query.gather(task.sources[start : start + step]) + shift
+        return values

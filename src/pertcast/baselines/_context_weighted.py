@@ -1,0 +1,60 @@
+r"""The baseline that adds the shift of similar contexts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pertcast.anchor import Weighting, source_weights
+from pertcast.baselines._shifts import ShiftBaseline
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+    from pertcast.data._query import ControlPopulation, ControlQuery
+
+__all__ = ["ContextWeightedShift"]
+
+
+class ContextWeightedShift(ShiftBaseline):
+    r"""Adds to each control cell the shift of the perturbation in training contexts, weighted by their similarity.
+
+    The weight of context j is proportional to :math:`\exp(-d_j / (a \, \mathrm{median}_j \, d_j))`, where :math:`d_j`
+    is the Euclidean distance between the mean of the controls that describe the population and the mean of the
+    controls of context j, over the contexts in which the perturbation was measured, and a is the bandwidth. A context
+    that was trained on is at distance 0 from itself, so it dominates where it is predicted. A combination that was not
+    measured gets the sum of the shifts of its parts. Values are not clipped, so the sum may be below 0.
+
+    Parameters
+    ----------
+    adata
+        Screen that was registered with :meth:`setup_anndata` or :meth:`setup_mudata`.
+    bandwidth
+        Bandwidth a, above 0; with a large one this is :class:`PerturbationShift`.
+    registry
+        Registry of a saved model, in place of the screen.
+
+    Raises
+    ------
+    ValueError
+        If the bandwidth is not above 0.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        bandwidth: float = 0.3,
+        registry: dict[str, Any] | None = None,
+    ) -> None:
+        if not bandwidth > 0:
+            raise ValueError(f"`bandwidth` must be above 0, but found {bandwidth}.")
+        super().__init__(adata, registry)
+        self.bandwidth = float(bandwidth)
+        self.init_params_ = self._get_init_params(locals())
+
+    def _weights(self, query: ControlQuery, population: ControlPopulation, contexts: np.ndarray) -> np.ndarray:
+        weighting = Weighting("kernel", self.bandwidth)
+        mean = query.mean(population.pool)
+        return source_weights(self.control_means_[contexts], mean, np.ones(len(contexts)), weighting)

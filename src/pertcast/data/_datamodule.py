@@ -1,0 +1,141 @@
+"""Lightning data module over populations."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from scvi import settings
+from torch.utils.data import DataLoader
+
+from pertcast.data._dataset import PopulationDataset
+from pertcast.data._sampler import PopulationSampler, SequentialPopulations
+
+if TYPE_CHECKING:
+    from torch.utils.data import Sampler
+
+    from pertcast.data._matrix import Matrix
+    from pertcast.data._sampler import SetRequest
+    from pertcast.data._screen import Screen
+    from pertcast.data._split import ConditionSplit
+
+__all__ = ["PopulationDataModule"]
+
+
+class PopulationDataModule(LightningDataModule):
+    """Training and validation batches of sets, in the form that the train runner of scvi-tools expects.
+
+    Parameters
+    ----------
+    screen
+        Registered screen.
+    split
+        Conditions to train and validate on.
+    n_sets
+        Sets B of a batch.
+    set_size
+        Cells M of a set.
+    n_controls
+        Control cells N of a set.
+    steps_per_epoch
+        Training batches of an epoch, on each device.
+    seed
+        Seed of the draws.
+    X
+        Matrix ``[N, K]`` to take cells from in place of the expression of the screen, for example an encoded one.
+    num_workers
+        Worker processes; ``scvi.settings.dl_num_workers`` by default.
+    pin_memory
+        Whether batches are put in pinned memory; where there is a GPU by default.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        split: ConditionSplit,
+        *,
+        n_sets: int,
+        set_size: int,
+        n_controls: int,
+        steps_per_epoch: int,
+        seed: int = 0,
+        X: Matrix | None = None,
+        num_workers: int | None = None,
+        pin_memory: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.screen, self.split = screen, split
+        self.dataset = PopulationDataset(
+            screen.X if X is None else X, screen.index, screen.controls, screen.vocabulary, screen.covariates
+        )
+        self._draws: dict[str, Any] = {
+            "n_sets": n_sets,
+            "set_size": set_size,
+            "n_controls": n_controls,
+            "seed": seed,
+        }
+        self._steps_per_epoch = steps_per_epoch
+        self._num_workers = settings.dl_num_workers if num_workers is None else num_workers
+        self._pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+
+    @cached_property
+    def train_idx(self) -> np.ndarray:
+        """Rows used in training: cells of the training conditions and their matched controls, sorted."""
+        index, controls = self.screen.index, self.screen.controls
+        groups = np.unique(controls.group[self.split.train])
+        used = [index.groups.select(self.split.train).all_rows(), controls.groups.select(groups).all_rows()]
+        return np.unique(np.concatenate(used))
+
+    @cached_property
+    def val_idx(self) -> np.ndarray:
+        """Rows of the perturbed cells of the validation conditions, sorted."""
+        return np.sort(self.screen.index.groups.select(self.split.validation).all_rows())
+
+    @cached_property
+    def test_idx(self) -> np.ndarray:
+        """Rows of the perturbed cells of the test conditions, sorted."""
+        return np.sort(self.screen.index.groups.select(self.split.test).all_rows())
+
+    @property
+    def n_train(self) -> int:
+        """Number of cells used in training."""
+        return len(self.train_idx)
+
+    @property
+    def n_val(self) -> int:
+        """Number of perturbed cells of the validation conditions."""
+        return len(self.val_idx)
+
+    def train_dataloader(self) -> DataLoader:
+        """Endless random sets, cut into epochs."""
+        sampler = PopulationSampler(
+            self.screen.index.groups,
+            self.screen.controls,
+            self.split.train,
+            steps_per_epoch=self._steps_per_epoch,
+            **self._draws,
+        )
+        return self._loader(sampler)
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """One fixed set for each validation condition; no loader if there are none."""
+        if not len(self.split.validation):
+            return []
+        sampler = SequentialPopulations(
+            self.screen.index.groups, self.screen.controls, self.split.validation, **self._draws
+        )
+        return self._loader(sampler)
+
+    def _loader(self, sampler: Sampler[SetRequest]) -> DataLoader:
+        """Load whole requests: the sampler makes the batches."""
+        return DataLoader(
+            self.dataset,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self._num_workers,
+            persistent_workers=settings.dl_persistent_workers and self._num_workers > 0,
+            pin_memory=self._pin_memory,
+        )

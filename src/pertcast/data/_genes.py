@@ -1,0 +1,100 @@
+"""Matching the genes of new cells to those of the training data."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from pertcast.data._messages import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+__all__ = ["align_genes", "require_same_genes"]
+
+logger = logging.getLogger(__name__)
+
+
+def align_genes(adata: AnnData, var_names: Sequence[str] | pd.Index) -> np.ndarray | None:
+    """Find the columns of an AnnData that hold the genes of a model.
+
+    Parameters
+    ----------
+    adata
+        Cells to be given to a model. Genes that the model does not know are left out.
+    var_names
+        The G genes of the model, in its order.
+
+    Returns
+    -------
+    Positions of length G with ``adata.var_names[positions]`` equal to ``var_names``; ``None`` where the genes are the
+    same in the same order already.
+
+    Raises
+    ------
+    ValueError
+        If a gene of the model is missing, or a gene it needs occurs twice.
+
+    Examples
+    --------
+    >>> import anndata, pandas as pd
+    >>> adata = anndata.AnnData(var=pd.DataFrame(index=["g2", "g3", "g1"]))
+    >>> align_genes(adata, ["g1", "g2"])
+    array([2, 0])
+    """
+    wanted = pd.Index(var_names)
+    found = adata.var_names
+    if found.equals(wanted):
+        return None
+    if not found.is_unique:
+        repeated = found[found.duplicated()].unique()
+        raise ValueError(
+            f"adata.var_names holds {len(repeated)} names more than once: {shorten(repeated)}. Call "
+            "`adata.var_names_make_unique()`, or keep one column for each gene."
+        )
+    positions = found.get_indexer(wanted)
+    missing = wanted[positions < 0]
+    if len(missing):
+        raise ValueError(
+            f"{len(missing)} of the {len(wanted)} genes of the model are missing from adata.var_names: "
+            f"{shorten(missing)}. Give the cells with all genes of the training data (`model.get_var_names()`), in any "
+            "order and named in the same way."
+        )
+    logger.info("Genes brought into the order of the model: %d of %d columns are used.", len(wanted), adata.n_vars)
+    return positions.astype(np.int64)
+
+
+def require_same_genes(found: Sequence[str] | pd.Index, expected: Sequence[str] | pd.Index) -> None:
+    """Raise unless two lists of genes are the same in the same order.
+
+    Parameters
+    ----------
+    found
+        Genes of the new cells.
+    expected
+        Genes of the training data.
+
+    Raises
+    ------
+    ValueError
+        Naming the genes that are missing, or saying that the order differs.
+    """
+    here, wanted = pd.Index(found), pd.Index(expected)
+    if here.equals(wanted):
+        return
+    missing = wanted.difference(here, sort=False)
+    if len(missing):
+        problem = f"{len(missing)} genes of the training data are missing: {shorten(missing)}"
+    elif len(here) != len(wanted):
+        problem = f"there are {len(here)} genes in place of {len(wanted)}"
+    else:
+        problem = "the order differs"
+    raise ValueError(
+        f"The genes are not those of the training data: {problem}. Select them with "
+        "`adata[:, model.get_var_names()].copy()`."
+    )

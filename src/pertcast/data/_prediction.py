@@ -1,0 +1,213 @@
+"""What the prediction of every model has in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scvi.utils import track
+
+from pertcast import __version__
+from pertcast.data._key_added import check_key_added, write_predictions
+from pertcast.data._predicted import PredictedCells, check_obs_columns, predicted_adata
+from pertcast.data._query import ControlQuery
+from pertcast.data._request import resolve_requests
+from pertcast.data._screen import screen_metadata_from_registry
+from pertcast.data._tasks import make_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from pertcast.data._request import Dosages, Request
+    from pertcast.data._screen import ScreenMetadata
+    from pertcast.data._tasks import PredictionTask
+
+__all__ = ["PredictMixin", "Unseen"]
+
+Unseen = Literal["error", "mean", "neighbours"]
+
+
+class PredictMixin:
+    """Gives a model the shared part of ``predict``; mix it in before :class:`~scvi.model.base.BaseModelClass`.
+
+    A model implements :meth:`_predict_task`, sets ``self.dosages_`` to what
+    :func:`~pertcast.data._request.trained_dosages` returns when it is trained, and calls :meth:`_predict` from its own
+    ``predict``. It may refuse requests early in :meth:`_check_requests`.
+    """
+
+    dosages_: dict[str, tuple[float, ...]]
+
+    if TYPE_CHECKING:
+        adata: AnnData | MuData | None
+        registry: dict[str, Any]
+
+        def _check_if_trained(self, warn: bool = ..., message: str = ...) -> None: ...
+
+    def _predict_task(
+        self, query: ControlQuery, task: PredictionTask, *, batch_size: int | None, options: Mapping[str, Any]
+    ) -> np.ndarray:
+        """Predict the cells of one task.
+
+        Parameters
+        ----------
+        query
+            Control cells: ``query.gather(rows)`` reads them.
+        task
+            What to predict. All randomness must come from ``task.seed``.
+        batch_size
+            Number of cells, or sets of cells, to process at once. It must not change the result.
+        options
+            Options of the model, as given to :meth:`_predict`.
+
+        Returns
+        -------
+        float32 ``[len(task.sources), G]``.
+        """
+        raise NotImplementedError
+
+    def _check_requests(self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen) -> None:
+        """Raise if something cannot be predicted, before any work is done.
+
+        Parameters
+        ----------
+        requests
+            Perturbations and dosages.
+        metadata
+            What the model knows of its training data.
+        unseen
+            What to do about perturbations that the vocabulary does not know.
+
+        Raises
+        ------
+        ValueError
+            If a perturbation is unknown and ``unseen`` is ``"error"``.
+        """
+        if unseen == "error":
+            metadata.vocabulary.encode([request.perturbation for request in requests])
+
+    def _predict(
+        self,
+        adata: AnnData | MuData | None,
+        perturbations: str | Sequence[str] | None,
+        *,
+        n_cells: int | None,
+        n_populations: int,
+        dosages: Dosages | None,
+        contexts: str | Sequence[str] | None,
+        seed: int,
+        batch_size: int | None,
+        key_added: str | None,
+        progressbar: bool,
+        unseen: Unseen = "error",
+        options: Mapping[str, Any] | None = None,
+    ) -> AnnData:
+        """Predict; the arguments are those of the public ``predict`` of a model.
+
+        Parameters
+        ----------
+        adata
+            Control cells, or a screen; the training data by default.
+        perturbations
+            Names; all perturbations of the training data by default.
+        n_cells
+            Predicted cells for each context; one for each control cell by default.
+        n_populations
+            Number of independent draws.
+        dosages
+            See :func:`~pertcast.data._request.resolve_requests`.
+        contexts
+            See :meth:`ControlQuery.from_adata`.
+        seed
+            Seed of all draws.
+        batch_size
+            Handed to :meth:`_predict_task`.
+        key_added
+            Also write the predictions into ``adata``; see :func:`~pertcast.data._key_added.write_predictions`.
+        progressbar
+            Whether to show a progress bar.
+        unseen
+            What to do about perturbations that the vocabulary does not know.
+        options
+            Options of the model. They are handed to :meth:`_predict_task`, and those that are not ``None`` are written
+            to ``uns["pertcast"]``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained, or predicts NaN or infinite values.
+        ValueError
+            If the request makes no sense; see the functions above.
+        """
+        name = type(self).__name__
+        self._check_if_trained(
+            warn=False, message=f"This {name} is not trained, so it cannot predict. Call `model.train()` first."
+        )
+        _check_numbers(n_cells=n_cells, n_populations=n_populations, batch_size=batch_size, seed=seed)
+        cells = self.adata if adata is None else adata
+        if cells is None:
+            raise ValueError(
+                f"This {name} was loaded without its training data, so there are no control cells to predict from. "
+                "Give them: `model.predict(controls)`."
+            )
+        options = dict(options or {})
+        metadata = screen_metadata_from_registry(self.registry)
+        requests = resolve_requests(perturbations, dosages, metadata, self.dosages_)
+        self._check_requests(requests, metadata, unseen=unseen)
+        query = ControlQuery.from_adata(cells, metadata, contexts=contexts)
+        check_obs_columns(query)
+        if key_added is not None:
+            check_key_added(key_added, query, len(requests), n_cells=n_cells)
+
+        tasks = make_tasks(query, requests, n_cells=n_cells, n_populations=n_populations, seed=seed)
+        total = sum(len(task.sources) for task in tasks)
+        predicted = PredictedCells(total, len(metadata.var_names), is_sparse=query.is_sparse)
+        bar = track(tasks, description="Predicting", disable=not progressbar, style="tqdm")
+        for task in bar:
+            if progressbar:
+                bar.set_description(task.perturbation, refresh=False)
+            values = self._predict_task(query, task, batch_size=batch_size, options=options)
+            if not np.isfinite(values).all():
+                raise RuntimeError(
+                    f"{name} predicted NaN or infinite values for {task.perturbation!r} in {task.population.obs}. "
+                    "Training may have diverged: look at `model.history`, and train with a lower learning rate."
+                )
+            predicted.add(values)
+
+        unknown = metadata.vocabulary.unknown(request.perturbation for request in requests)
+        params = {
+            "perturbations": np.array([request.perturbation for request in requests]),
+            "n_populations": int(n_populations),
+            "n_cells": n_cells,
+            "contexts": None if contexts is None else np.array([contexts] if isinstance(contexts, str) else contexts),
+            "batch_size": batch_size,
+            "unseen": unseen if unknown else None,
+            "unseen_perturbations": np.array(unknown) if unknown else None,
+        }
+        if metadata.has_dosage:
+            params["dosages"] = np.array([request.dosage for request in requests])
+        provenance = {"model": name, "version": __version__, "seed": int(seed), **_without_none(options)}
+        provenance["params"] = _without_none(params)
+        result = predicted_adata(query, tasks, predicted.matrix(), provenance)
+        if key_added is not None:
+            write_predictions(key_added, query, requests, tasks, result)
+        return result
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries that are not ``None``, which files cannot store."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_numbers(*, seed: int, **counts: int | None) -> None:
+    """Raise unless the counts are at least 1 and the seed at least 0."""
+    for name, value in {"seed": seed, **counts}.items():
+        least = 0 if name == "seed" else 1
+        if value is None and name != "seed":
+            continue
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise TypeError(f"`{name}` must be a whole number, but found {value!r}.")
+        if value < least:
+            raise ValueError(f"`{name}` must be at least {least}, but found {value}.")

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anndata
+import mudata
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from pertcast.baselines import ContextWeightedShift, NoEffect, PerturbationShift
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pertcast.baselines._base import Baseline
+
+ALL = [NoEffect, PerturbationShift, ContextWeightedShift]
+SHIFTING = [PerturbationShift, ContextWeightedShift]
+
+
+def fit(cls: type[Baseline], adata: Any, *, setup: dict[str, Any] | None = None, **arguments: Any) -> Any:
+    adata = adata.copy()
+    cls.setup_anndata(adata, **{"cell_type_key": "cell_type", "batch_key": "donor"} | (setup or {}))
+    model = cls(adata, **arguments)
+    model.train()
+    return model
+
+
+def controls_of(adata: Any, cell_type: str) -> Any:
+    return adata[(adata.obs["perturbation"] == "control") & (adata.obs["cell_type"] == cell_type)].copy()
+
+
+def shift_in(predicted: Any, controls: Any) -> np.ndarray:
+    """The one shift by which all predicted cells differ from their control cells."""
+    shift = predicted.X - controls[predicted.obs["source_cell"]].X
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-6)
+    return shift[0]
+
+
+def mean_over_donors(true_shift: Any, perturbation: str, cell_type: str, dosage: float = 1.0) -> np.ndarray:
+    return np.mean([true_shift(perturbation, cell_type, donor, dosage) for donor in ("d1", "d2")], axis=0)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_no_effect_returns_the_controls(make_screen: Any, sparse: bool) -> None:
+    adata = make_screen()
+    if sparse:
+        adata.X = sp.csr_matrix(adata.X)
+    model = fit(NoEffect, adata)
+    predicted = model.predict(perturbations=["A", "A+B"], progressbar=False)
+    assert sp.issparse(predicted.X) is sparse
+    difference = predicted.X - adata[predicted.obs["source_cell"]].X
+    assert abs(difference).max() == 0
+    assert predicted.n_obs == 2 * 36
+
+
+def test_shift_is_the_mean_over_contexts(make_screen: Any, true_shift: Any) -> None:
+    adata = make_screen()
+    model = fit(PerturbationShift, adata[adata.obs["cell_type"] != "NK"])
+    controls = controls_of(adata, "NK")
+    for name in ("A", "B"):
+        predicted = model.predict(controls, [name], progressbar=False)
+        expected = np.mean([mean_over_donors(true_shift, name, each) for each in ("T", "B")], axis=0)
+        np.testing.assert_allclose(shift_in(predicted, controls), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        shift_in(model.predict(controls, ["A"], progressbar=False), controls), [1.5, 0.375, -0.375], atol=1e-6
+    )
+
+
+def test_contexts_and_populations_weigh_the_same_whatever_their_size(make_screen: Any) -> None:
+    adata = make_screen()
+    adata = adata[adata.obs["cell_type"] != "NK"].copy()
+    copies = adata[(adata.obs["cell_type"] == "T") & (adata.obs["donor"] == "d1")].copy()
+    copies.obs_names = [f"copy-{name}" for name in copies.obs_names]
+    larger = anndata.concat([adata, copies])
+    controls = controls_of(make_screen(), "NK")
+    expected = fit(PerturbationShift, adata).predict(controls, ["A"], progressbar=False).X
+    found = fit(PerturbationShift, larger).predict(controls, ["A"], progressbar=False).X
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_weights_of_contexts_follow_the_distance_of_their_controls(make_screen: Any, true_shift: Any) -> None:
+    adata = make_screen()
+    model = fit(ContextWeightedShift, adata[adata.obs["cell_type"] != "NK"], bandwidth=0.3)
+    controls = controls_of(adata, "NK")
+    d = [np.linalg.norm(controls.X.mean(0) - controls_of(adata, each).X.mean(0)) for each in ("T", "B")]
+    weights = np.exp(-np.array(d) / (0.3 * np.median(d)))
+    weights /= weights.sum()
+    expected = weights @ [mean_over_donors(true_shift, "B", each) for each in ("T", "B")]
+    found = shift_in(model.predict(controls, ["B"], progressbar=False), controls)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert abs(weights[0] - 0.5) > 0.01
+
+
+def test_a_large_bandwidth_is_the_plain_shift(make_screen: Any) -> None:
+    adata = make_screen()
+    plain = fit(PerturbationShift, adata).predict(perturbations=["A"], progressbar=False)
+    wide = fit(ContextWeightedShift, adata, bandwidth=1e9).predict(perturbations=["A"], progressbar=False)
+    np.testing.assert_allclose(wide.X, plain.X, atol=1e-6)
+
+
+def test_a_context_of_the_training_data_is_used(make_screen: Any, true_shift: Any) -> None:
+    adata = make_screen()
+    controls = controls_of(adata, "NK")
+    plain = shift_in(fit(PerturbationShift, adata).predict(controls, ["A"], progressbar=False), controls)
+    own = mean_over_donors(true_shift, "A", "NK")
+    np.testing.assert_allclose(
+        plain, np.mean([mean_over_donors(true_shift, "A", each) for each in ("T", "B", "NK")], axis=0), atol=1e-6
+    )
+    near = fit(ContextWeightedShift, adata, bandwidth=0.01).predict(controls, ["A"], progressbar=False)
+    np.testing.assert_allclose(shift_in(near, controls), own, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", SHIFTING)
+def test_combinations_add_the_shifts_of_their_parts(make_screen: Any, cls: type[Baseline]) -> None:
+    adata = make_screen()
+    model = fit(cls, adata)
+    controls = controls_of(adata, "B")
+    single = [shift_in(model.predict(controls, [name], progressbar=False), controls) for name in ("A", "B")]
+    both = model.predict(controls, ["B+A"], progressbar=False)
+    assert both.obs["perturbation"].unique().tolist() == ["A+B"]
+    np.testing.assert_allclose(shift_in(both, controls), single[0] + single[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", SHIFTING)
+def test_a_measured_combination_has_its_own_shift(make_screen: Any, cls: type[Baseline]) -> None:
+    adata = make_screen()
+    combined = adata[adata.obs["perturbation"] == "B"].copy()
+    combined.obs["perturbation"] = "B+A"
+    combined.obs_names = [f"both-{name}" for name in combined.obs_names]
+    model = fit(cls, anndata.concat([adata, combined]))
+    controls = controls_of(adata, "T")
+    both, single = (model.predict(controls, [name], progressbar=False).X for name in ("A+B", "B"))
+    np.testing.assert_allclose(both, single, atol=1e-6)
+
+
+def test_dosages_are_kept_apart(make_screen: Any, true_shift: Any) -> None:
+    adata = make_screen(dosages=(1.0, 0.1))
+    model = fit(PerturbationShift, adata, setup={"dosage_key": "dose"})
+    controls = controls_of(adata, "T")
+    predicted = model.predict(controls, ["A"], progressbar=False)
+    assert predicted.obs["dose"].unique().tolist() == [0.1, 1.0]
+    for dosage in (0.1, 1.0):
+        found = shift_in(predicted[predicted.obs["dose"] == dosage], controls)
+        expected = np.mean([mean_over_donors(true_shift, "A", each, dosage) for each in ("T", "B", "NK")], axis=0)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="no shift of 'A' at dosage 0.3.*measured as 'A at 0.1', 'A at 1'"):
+        model.predict(controls, ["A"], dosages=0.3, progressbar=False)
+
+
+@pytest.mark.parametrize("cls", SHIFTING)
+def test_test_conditions_are_never_used(make_screen: Any, cls: type[Baseline]) -> None:
+    adata = make_screen()
+    held_out = ((adata.obs["cell_type"] == "NK") & (adata.obs["perturbation"] != "control")).to_numpy()
+    adata.obs["split"] = np.where(held_out, "test", "train")
+    controls = controls_of(adata, "NK")
+    expected = fit(cls, adata[~held_out]).predict(controls, ["A"], progressbar=False).X
+    spoiled = adata.copy()
+    spoiled.X[held_out] += 100
+    for screen in (adata, spoiled):
+        found = fit(cls, screen, setup={"split_key": "split"}).predict(controls, ["A"], progressbar=False).X
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", SHIFTING)
+def test_what_was_not_trained_on_is_an_error(make_screen: Any, cls: type[Baseline]) -> None:
+    adata = make_screen()
+    adata.obs["split"] = np.where(adata.obs["perturbation"] == "B", "test", "train")
+    adata.uns["emb"] = {"A": [0.0], "B": [1.0], "C": [2.0]}
+    model = fit(cls, adata, setup={"split_key": "split", "perturbation_embedding_key": "emb"})
+    for name, part in (("B", "B"), ("C", "C"), ("A+C", "C")):
+        with pytest.raises(ValueError, match=f"{cls.__name__} knows no shift of '{part}'"):
+            model.predict(perturbations=[name], progressbar=False)
+    with pytest.raises(ValueError, match="Unknown perturbation 'D'"):
+        model.predict(perturbations=["D"], progressbar=False)
+
+
+def test_no_effect_predicts_what_is_held_out_but_no_typing_errors(make_screen: Any) -> None:
+    adata = make_screen()
+    adata.obs["split"] = np.where(adata.obs["perturbation"] == "B", "test", "train")
+    model = fit(NoEffect, adata, setup={"split_key": "split"})
+    assert model.predict(perturbations=["B"], progressbar=False).n_obs == 36
+    with pytest.raises(ValueError, match="Unknown perturbation 'b'.*Did you mean 'B'"):
+        model.predict(perturbations=["b"], progressbar=False)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_save_and_load(make_screen: Any, tmp_path: Path, cls: type[Baseline]) -> None:
+    adata = make_screen(dosages=(1.0, 2.0))
+    arguments: dict[str, Any] = {"bandwidth": 0.7} if cls is ContextWeightedShift else {}
+    model = fit(cls, adata, setup={"dosage_key": "dose"}, **arguments)
+    controls = controls_of(adata, "NK")
+    expected = model.predict(controls, progressbar=False)
+    model.save(tmp_path / "model")
+    for data in (False, adata.copy()):
+        loaded = cls.load(tmp_path / "model", adata=data)
+        assert loaded.is_trained
+        found = loaded.predict(controls, progressbar=False)
+        np.testing.assert_array_equal(found.X, expected.X)
+        assert found.obs.equals(expected.obs)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_batch_size_makes_no_difference(make_screen: Any, cls: type[Baseline]) -> None:
+    model = fit(cls, make_screen())
+    one, two = (model.predict(perturbations=["A"], batch_size=size, progressbar=False).X for size in (None, 5))
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_registered_screen_keeps_its_values(make_screen: Any, cls: type[Baseline]) -> None:
+    adata = make_screen()
+    before = adata.X.copy()
+    cls.setup_anndata(adata, cell_type_key="cell_type")
+    model = cls(adata)
+    model.train()
+    model.predict(perturbations=["A"], progressbar=False)
+    np.testing.assert_array_equal(adata.X, before)
+
+
+def test_errors(make_screen: Any) -> None:
+    adata = make_screen()
+    ContextWeightedShift.setup_anndata(adata)
+    with pytest.raises(ValueError, match="`bandwidth` must be above 0, but found 0"):
+        ContextWeightedShift(adata, bandwidth=0)
+    model = ContextWeightedShift(adata)
+    with pytest.raises(RuntimeError, match="is not trained"):
+        model.predict(perturbations=["A"])
+    with pytest.raises(ValueError, match="no data to train on"):
+        ContextWeightedShift(registry=model.registry).train()
+
+
+def test_mudata(make_screen: Any) -> None:
+    adata = make_screen()
+    rna = adata.copy()
+    rna.obs = rna.obs[[]]
+    mdata = mudata.MuData({"rna": rna})
+    mdata.obs = adata.obs.copy()
+    PerturbationShift.setup_mudata(mdata, cell_type_key="cell_type", batch_key="donor", modalities={"layer": "rna"})
+    model = PerturbationShift(mdata)
+    model.train()
+    expected = fit(PerturbationShift, adata).predict(perturbations=["A"], progressbar=False)
+    np.testing.assert_array_equal(model.predict(perturbations=["A"], progressbar=False).X, expected.X)
