@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "tl": {"anchor", "baselines", "data", "pp", "representation"},
 }
 # Folders of plain mathematics, and the only libraries they know.
-PURE = {"anchor": {"numpy", "scipy"}, "diffusion": {"torch"}, "nn": {"torch"}}
+PURE = {"anchor": {"numpy", "scipy", "sklearn"}, "diffusion": {"torch"}, "nn": {"torch"}}
 # Imported inside functions only: slow, noisy on import, or optional.
 LAZY = {"annbatch", "cell_eval", "matplotlib", "pertpy", "rdkit"}
 DISTRIBUTIONS = {"scvi": "scvi-tools", "sklearn": "scikit-learn", "cell_eval": "cell-eval"}

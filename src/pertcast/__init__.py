@@ -20,7 +20,6 @@ __all__ = [
     "module",
     "nn",
     "pl",
-    "pp",
     "representation",
     "tl",
 ]
@@ -30,7 +29,7 @@ __version__ = version("pertcast")
 _MODELS = frozenset({"PerturbDiff"})
 
 if TYPE_CHECKING:
-    from pertcast import anchor, baselines, data, diffusion, model, module, nn, pl, pp, representation, tl
+    from pertcast import anchor, baselines, data, diffusion, model, module, nn, pl, representation, tl
     from pertcast.model import PerturbDiff
 else:
 

@@ -15,7 +15,11 @@ from pertcast.data._dataset import PopulationDataset
 from pertcast.data._sampler import PopulationSampler, SequentialPopulations
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch.utils.data import Sampler
+
+    from pertcast.data._dataset import PopulationBatch
 
     from pertcast.data._matrix import Matrix
     from pertcast.data._sampler import SetRequest
@@ -128,6 +132,11 @@ class PopulationDataModule(LightningDataModule):
             self.screen.index.groups, self.screen.controls, self.split.validation, **self._draws
         )
         return self._loader(sampler)
+
+    def validation_batches(self) -> Iterator[PopulationBatch]:
+        """Batches of the held-out conditions, in order; none if there are none."""
+        loader = self.val_dataloader()
+        return iter(()) if isinstance(loader, list) else iter(loader)
 
     def _loader(self, sampler: Sampler[SetRequest]) -> DataLoader:
         """Load whole requests: the sampler makes the batches."""

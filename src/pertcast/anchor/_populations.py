@@ -1,0 +1,97 @@
+"""What an anchor knows of its training populations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Populations"]
+
+HALF_TRUST = 20.0
+"""Number of cells at which a mean counts half as much as one without sampling noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Populations:
+    """Means of P perturbed populations and of their controls.
+
+    Parameters
+    ----------
+    perturbation
+        Single perturbations of each population, sorted: ``("A", "B")`` for ``A+B``.
+    context
+        Context of each population.
+    batch
+        Batch of each population.
+    dosage
+        Dosage, ``[P]``.
+    group
+        Row of ``control_mean`` with the controls of each population, int ``[P]``.
+    control_mean
+        Mean of each group of controls, ``[Q, G]``.
+    shift
+        Mean of the perturbed cells minus mean of the controls, ``[P, G]``.
+    state
+        Low-dimensional description of each group of controls, ``[Q, S]``: principal component scores of its mean.
+    n_control
+        Number of controls of each population, ``[P]``.
+    n_perturbed
+        Number of perturbed cells, ``[P]``.
+
+    Raises
+    ------
+    ValueError
+        If the lengths disagree or a mean is not finite.
+    """
+
+    perturbation: Sequence[tuple[str, ...]]
+    context: np.ndarray
+    batch: np.ndarray
+    dosage: np.ndarray
+    group: np.ndarray
+    control_mean: np.ndarray
+    shift: np.ndarray
+    state: np.ndarray
+    n_control: np.ndarray
+    n_perturbed: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Check lengths and values."""
+        n = len(self.perturbation)
+        lengths = {name: len(getattr(self, name)) for name in ("context", "batch", "dosage", "group", "shift")}
+        lengths |= {name: len(getattr(self, name)) for name in ("n_control", "n_perturbed")}
+        wrong = {name: length for name, length in lengths.items() if length != n}
+        if wrong:
+            raise ValueError(f"There are {n} populations, but other lengths were found: {wrong}.")
+        if len(self.state) != len(self.control_mean):
+            raise ValueError(f"There are {len(self.control_mean)} control means, but {len(self.state)} states.")
+        if not (np.isfinite(self.shift).all() and np.isfinite(self.control_mean).all()):
+            raise ValueError("A population mean is not finite. Every population needs perturbed cells and controls.")
+
+    def __len__(self) -> int:
+        """Return the number of populations P."""
+        return len(self.perturbation)
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """Trust in each shift, between 0 and 1, ``[P]``: it grows with both numbers of cells."""
+        n_control, n_perturbed = np.asarray(self.n_control, float), np.asarray(self.n_perturbed, float)
+        return n_control / (n_control + HALF_TRUST) * n_perturbed / (n_perturbed + HALF_TRUST)
+
+    @cached_property
+    def rows_of(self) -> dict[tuple[str, ...], np.ndarray]:
+        """Populations of each perturbation or combination."""
+        rows: dict[tuple[str, ...], list[int]] = {}
+        for row, parts in enumerate(self.perturbation):
+            rows.setdefault(tuple(parts), []).append(row)
+        return {parts: np.array(found) for parts, found in rows.items()}
+
+    def control(self, row: int) -> np.ndarray:
+        """Mean of the controls of a population, ``[G]``."""
+        return self.control_mean[self.group[row]]

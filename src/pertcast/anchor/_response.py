@@ -1,0 +1,88 @@
+"""From weighted sources to the shift of each gene."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pertcast.anchor._weights import Weighting, source_weights
+
+if TYPE_CHECKING:
+    from pertcast.anchor._populations import Populations
+
+__all__ = ["gene_features", "response"]
+
+_FLOOR = 1e-3
+"""Expression below which a gene counts as silent, in the units of the data."""
+
+_VIEWS = (Weighting("uniform"), Weighting("kernel", 0.3), Weighting("ridge", 1.0))
+
+
+def response(
+    weights: np.ndarray, control: np.ndarray, sources: np.ndarray, shifts: np.ndarray, *, nonnegative: bool
+) -> np.ndarray:
+    """Shift of each gene, from the shifts of the sources.
+
+    Increases are added. With non-negative data a decrease is a share of what is expressed: the target keeps the same
+    share of its own mean that the sources kept of theirs, since a silent gene cannot fall.
+
+    Parameters
+    ----------
+    weights
+        Weights of the sources, ``[n]``.
+    control
+        Mean of the controls of the target, ``[G]``.
+    sources
+        Means of the controls of the sources, ``[n, G]``.
+    shifts
+        Shifts of the sources, ``[n, G]``.
+    nonnegative
+        Whether the data cannot be negative.
+
+    Returns
+    -------
+    Shift, ``[G]``.
+
+    Examples
+    --------
+    >>> response(np.ones(1), np.array([4.0, 4.0]), np.array([[2.0, 2.0]]), np.array([[-1.0, 1.0]]), nonnegative=True)
+    array([-1.99900..., 5. ...
+    """
+    shift = weights @ shifts
+    if not nonnegative:
+        return shift
+    positive = np.maximum(weights, 0)
+    before = positive @ sources + _FLOOR
+    kept = np.clip((positive @ shifts + before) / before, 0, 1)
+    return np.where(shift < 0, control * (kept - 1), shift)
+
+
+def gene_features(populations: Populations, rows: np.ndarray, state: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """What the sources say about each gene, ``[G, 12]``: the inputs of :class:`GeneCorrection`.
+
+    The mean of the target's controls, and under three weightings (uniform, kernel, ridge) the shift, the sources'
+    mean before and after, and for the first two the spread of the shift between sources.
+
+    Parameters
+    ----------
+    populations
+        Training populations.
+    rows
+        The n source populations.
+    state
+        State of the controls of the target, ``[S]``.
+    control
+        Mean of the controls of the target, ``[G]``.
+    """
+    trust, group = populations.weight[rows], populations.group[rows]
+    before, shifts = populations.control_mean[group], populations.shift[rows]
+    columns = [control]
+    for view in _VIEWS:
+        weights = source_weights(populations.state[group], state, trust, view)
+        positive = np.maximum(weights, 0) / np.maximum(weights, 0).sum()
+        shift, source = weights @ shifts, positive @ before
+        columns += [shift, source, source + positive @ shifts]
+        if view.kind != "ridge":
+            columns.append(np.sqrt(np.maximum(positive @ (shifts - shift) ** 2, 0)))
+    return np.stack(columns, axis=1)

@@ -1,0 +1,103 @@
+"""What a trained model says about cells, populations and perturbations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pertcast.data import screen_metadata_from_registry
+from pertcast.model._encode import encode_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from pertcast.module import PerturbDiffModule
+
+__all__ = ["EmbeddingMixin"]
+
+
+class EmbeddingMixin:
+    """Gives a model with a population transformer its embeddings."""
+
+    if TYPE_CHECKING:
+        adata: AnnData | MuData | None
+        registry: dict[str, Any]
+        module: PerturbDiffModule
+
+    def get_latent_representation(
+        self, adata: AnnData | MuData | None = None, *, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Represent cells as the network sees them: scores on the axes of the model.
+
+        Parameters
+        ----------
+        adata
+            Cells, perturbed or not; the training data by default.
+        batch_size
+            Cells to encode at once, 4,096 by default.
+
+        Returns
+        -------
+        float32 ``[n, F]``.
+        """
+        module = self.module
+        return encode_cells(
+            self._cells(adata),
+            screen_metadata_from_registry(self.registry),
+            lambda cells: module.input.clean(module.representation.encode(cells)),
+            device=module.device,
+            batch_size=batch_size or 4096,
+        )
+
+    def get_population_embedding(
+        self, adata: AnnData | MuData | None = None, groupby: str | Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """Embed populations with the encoder that describes control cells to the network.
+
+        Parameters
+        ----------
+        adata
+            Cells, perturbed or not; the training data by default.
+        groupby
+            Columns of ``obs`` whose combinations are the populations; by default perturbation, cell type and batch.
+
+        Returns
+        -------
+        One row for each population, indexed by the columns, and D columns.
+        """
+        cells, keys = self._cells(adata), screen_metadata_from_registry(self.registry).setup_args
+        registered = [keys[key] for key in ("perturbation_key", "cell_type_key", "batch_key") if keys.get(key)]
+        columns = registered if groupby is None else [groupby] if isinstance(groupby, str) else list(groupby)
+        features = torch.from_numpy(self.get_latent_representation(adata)).to(self.module.device)
+        labels: Any = cells.obs
+        groups = labels.reset_index(drop=True).groupby(columns, observed=True).indices
+        network: Any = self.module.average.network
+        names, rows = list(groups), []
+        with torch.inference_mode():
+            for name in names:
+                members = features[torch.from_numpy(groups[name])][None]
+                mask = members.new_ones(members.shape[:2], dtype=torch.bool)
+                rows.append(network["cells"].encode_controls(members, mask).summary[0].cpu().numpy())
+        tuples = [name if isinstance(name, tuple) else (name,) for name in names]
+        return pd.DataFrame(np.stack(rows), index=pd.MultiIndex.from_tuples(tuples, names=columns))
+
+    def get_perturbation_embedding(self) -> pd.DataFrame:
+        """Vectors of the single perturbations as the network sees them: one row for each, D columns."""
+        vocabulary = screen_metadata_from_registry(self.registry).vocabulary
+        ids = torch.arange(len(vocabulary), device=self.module.device)[:, None]
+        network: Any = self.module.average.network
+        with torch.inference_mode():
+            vectors = network["condition"].part_vectors(ids)[:, 0]
+        return pd.DataFrame(vectors.cpu().numpy(), index=pd.Index(vocabulary.names, name="perturbation"))
+
+    def _cells(self, adata: AnnData | MuData | None) -> AnnData | MuData:
+        cells = self.adata if adata is None else adata
+        if cells is None:
+            raise ValueError("This PerturbDiff was loaded without its training data. Pass an AnnData.")
+        return cells

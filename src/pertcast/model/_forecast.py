@@ -1,0 +1,103 @@
+"""The anchor of a model, and what it must know of control cells."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pertcast.anchor import AnchorQuery, Populations, ShiftAnchor
+from pertcast.data import ShiftTable
+
+if TYPE_CHECKING:
+    from pertcast.data import Screen
+    from pertcast.representation import PrincipalComponents
+
+__all__ = ["Forecaster", "fit_forecaster"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Forecaster:
+    """Forecasts mean shifts, for training populations and for new ones; holds means, never cells.
+
+    Parameters
+    ----------
+    components
+        Principal components that describe controls.
+    anchor
+        Fitted anchor.
+    condition
+        Condition of each of its populations, int64 ``[P]``.
+    """
+
+    components: PrincipalComponents
+    anchor: ShiftAnchor
+    condition: np.ndarray
+
+    def state(self, control_mean: np.ndarray) -> np.ndarray:
+        """Describe controls by the scores of their mean, ``[..., G]`` to ``[..., S]``."""
+        return (control_mean - self.components.mean) @ self.components.axes
+
+    def shift(
+        self, parts: tuple[str, ...], dosage: float, control_mean: np.ndarray, context: str, batch: str | None
+    ) -> np.ndarray:
+        """Forecast the shift of a population from all training populations but itself, float32 ``[G]``.
+
+        Parameters
+        ----------
+        parts
+            Single perturbations, sorted; an empty name stands for the mean of all measured ones.
+        dosage
+            Dosage.
+        control_mean
+            Mean of the controls, ``[G]``.
+        context, batch
+            Names; with a batch of None nothing measured in the context is used.
+        """
+        mean = np.asarray(control_mean, dtype=float)
+        query = AnchorQuery(parts, dosage, mean, self.state(mean), context, batch)
+        return self.anchor.shift(query).astype(np.float32)
+
+
+def fit_forecaster(
+    screen: Screen, conditions: np.ndarray, components: PrincipalComponents, *, nonnegative: bool, seed: int
+) -> tuple[Forecaster, ShiftTable]:
+    """Fit the anchor on conditions.
+
+    Parameters
+    ----------
+    screen
+        Registered screen.
+    conditions
+        Conditions to learn from.
+    components
+        Principal components that describe controls.
+    nonnegative
+        Whether expression cannot be negative.
+    seed
+        Seed of subsampling.
+    """
+    index, table = screen.index, ShiftTable.from_index(screen.X, screen.index, screen.controls, conditions)
+    names = np.array(index.context_names, dtype=object)
+    batches = np.array(index.batch_names, dtype=object)
+    populations = Populations(
+        perturbation=[tuple(index.perturbation_names[code].split("+")) for code in table.perturbation],
+        context=names[table.context],
+        batch=batches[table.batch],
+        dosage=table.dosage,
+        group=table.group,
+        control_mean=table.group_mean,
+        shift=table.shift,
+        state=(table.group_mean - components.mean) @ components.axes,
+        n_control=table.n_control,
+        n_perturbed=table.n_perturbed,
+    )
+    vocabulary = screen.vocabulary
+    vectors = None if vocabulary.vectors is None else dict(zip(vocabulary.names, vocabulary.vectors, strict=True))
+    anchor = ShiftAnchor(populations, nonnegative=nonnegative, vectors=vectors, seed=seed)
+    logger.info("Anchor: %r.", anchor)
+    return Forecaster(components, anchor, table.condition), table

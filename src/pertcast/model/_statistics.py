@@ -1,0 +1,94 @@
+"""What the module must know of the training data before the first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pertcast.module import FixedInput
+from pertcast.representation import PCASpace, principal_components
+
+if TYPE_CHECKING:
+    from pertcast.data import Screen, ShiftTable
+    from pertcast.module import PerturbDiffModule
+    from pertcast.representation import PrincipalComponents
+
+__all__ = ["fit_components", "is_nonnegative", "set_statistics"]
+
+_MAX_CELLS = 20_000
+
+
+def is_nonnegative(X: Any) -> bool:
+    """Whether no value of a matrix is below 0; one pass over its stored values."""
+    values = X if isinstance(X, np.ndarray) else X.data
+    return bool(values.size == 0 or values.min() >= 0)
+
+
+def fit_components(screen: Screen, conditions: np.ndarray, n_components: int, *, seed: int) -> PrincipalComponents:
+    """Principal components of the cells of training conditions and their controls.
+
+    Parameters
+    ----------
+    screen
+        Registered screen.
+    conditions
+        Training conditions.
+    n_components
+        Number of components.
+    seed
+        Seed of the choice of cells, where there are many.
+    """
+    controls = screen.controls.groups.select(np.unique(screen.controls.group[conditions]))
+    rows = np.unique(np.concatenate([screen.index.groups.select(conditions).all_rows(), controls.all_rows()]))
+    if len(rows) > _MAX_CELLS:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _MAX_CELLS, replace=False))
+    return principal_components(screen.X[rows], n_components, seed=seed)
+
+
+@torch.no_grad()
+def set_statistics(
+    module: PerturbDiffModule, screen: Screen, table: ShiftTable, components: PrincipalComponents
+) -> None:
+    """Fit the inputs, the representation, the scale of the data and that of dosages and covariates.
+
+    Parameters
+    ----------
+    module
+        Module to set.
+    screen
+        Registered screen.
+    table
+        Shifts of the training conditions.
+    components
+        Principal components of the training cells.
+    """
+    space, inputs, scale = module.representation, module.input, module.config.data_scale
+    if isinstance(space, PCASpace):
+        n_directions = min(len(table), space.n_features // 4)
+        strongest = np.argsort(-np.linalg.norm(table.shift, axis=1), kind="stable")[:500]
+        space.fit(components, torch.from_numpy(table.shift[strongest]).float(), n_directions=n_directions)
+        captured = torch.as_tensor(components.variance)[: space.n_features]
+        variance = torch.full((space.n_features,), float(captured.min()))
+        variance[: len(captured)] = captured
+        centre, axes = torch.zeros(space.n_features), torch.eye(space.n_features)
+        total = float(captured.sum())
+    else:
+        centre, axes = torch.as_tensor(components.mean), torch.as_tensor(components.axes)
+        variance, total = torch.as_tensor(components.variance), components.total_variance
+    if isinstance(inputs, FixedInput):
+        inputs.fit(centre, axes, variance)
+    module.scale.fill_(scale if scale is not None else max((total / space.n_features) ** 0.5, 1e-6))
+
+    dosage = np.asarray(table.dosage, dtype=float)
+    positive = dosage[dosage > 0]
+    offset = positive.min() / 2 if len(positive) else 1.0
+    log_dose = np.log(dosage + offset)
+    module.dose_offset.fill_(float(offset))
+    module.dose_moments.copy_(torch.tensor([log_dose.mean(), log_dose.std() if log_dose.std() > 1e-6 else 1.0]))
+    if screen.covariates is not None:
+        values = screen.covariates[screen.controls.groups.all_rows()]
+        spread = values.std(0)
+        moments = np.stack([values.mean(0), np.where(spread > 1e-6, spread, 1.0)])
+        module.covariate_moments.copy_(torch.from_numpy(moments.astype(np.float32)))

@@ -1,0 +1,143 @@
+"""From a prediction task to the tensors of a sampling request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pertcast.module import SampleRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pertcast.data import ScreenMetadata
+    from pertcast.data._query import ControlPopulation, ControlQuery
+    from pertcast.data._tasks import PredictionTask
+    from pertcast.model._forecast import Forecaster
+    from pertcast.module import PerturbDiffModule
+
+__all__ = ["draw_task", "identity_code"]
+
+
+def identity_code(names: tuple[str, ...], name: str, column: str, *, embedded: bool) -> int:
+    """Code of a context or batch; 0 where the model does not embed identities.
+
+    Raises
+    ------
+    ValueError
+        If the model embeds identities and the name is not one of its training data.
+    """
+    if not embedded:
+        return 0
+    if name not in names:
+        raise ValueError(
+            f"This model embeds the identity of every {column}, and {name!r} was not in the training data, which "
+            f"held {', '.join(map(repr, names[:10]))}. Train with `embed_{column}=False` to predict unseen ones from "
+            "their control cells."
+        )
+    return names.index(name)
+
+
+def draw_task(
+    module: PerturbDiffModule,
+    forecaster: Forecaster | None,
+    query: ControlQuery,
+    task: PredictionTask,
+    *,
+    context_code: int,
+    batch_code: int,
+    n_sets: int,
+    n_steps: int,
+    guidance_scale: float,
+) -> np.ndarray:
+    """Draw the cells of one task, a few sets at a time.
+
+    The source cells are shuffled and cut into sets of nearly equal size. Sets of equal size are drawn together, each
+    with a random stream of its own, so their number at a time does not change the result.
+
+    Parameters
+    ----------
+    module
+        Trained module.
+    forecaster
+        Its anchor; None without one.
+    query
+        Control cells.
+    task
+        What to predict.
+    context_code, batch_code
+        Codes of the identities, for models that embed them.
+    n_sets
+        Sets to draw at a time.
+    n_steps
+        Diffusion steps.
+    guidance_scale
+        Strength of guidance.
+
+    Returns
+    -------
+    float32 ``[n, G]``.
+    """
+    rng, device, config = task.rng(), module.device, module.config
+    fixed = _fixed_tensors(module, forecaster, query, task, rng)
+    fixed |= {"context": torch.tensor([context_code]), "batch": torch.tensor([batch_code])}
+    fixed = {name: value.to(device) for name, value in fixed.items()}
+    order = rng.permutation(len(task.sources))
+    sets = np.array_split(order, -(-len(order) // config.set_size))
+    seeds = [(task.torch_seed() + number) % (2**63 - 1) for number in range(len(sets))]
+    cells = np.empty((len(order), query.metadata.var_names.size), dtype=np.float32)
+    for first, last in _runs_of_equal_size(sets, n_sets):
+        rows = np.stack(sets[first:last])
+        source = torch.from_numpy(query.gather(task.sources[rows])).to(device)
+        generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds[first:last]]
+        request = SampleRequest(source=source, **fixed)
+        drawn = module.sample(request, n_steps=n_steps, guidance_scale=guidance_scale, generators=generators)
+        cells[rows] = drawn.float().cpu().numpy()
+    return cells
+
+
+def _fixed_tensors(
+    module: PerturbDiffModule,
+    forecaster: Forecaster | None,
+    query: ControlQuery,
+    task: PredictionTask,
+    rng: np.random.Generator,
+) -> dict[str, torch.Tensor]:
+    """What all sets of a task share."""
+    population: ControlPopulation = task.population
+    n_controls = module.config.n_controls
+    pool = population.pool
+    chosen = pool if len(pool) <= n_controls else pool[np.sort(rng.choice(len(pool), n_controls, replace=False))]
+    control = torch.from_numpy(query.gather(chosen))[None]
+    mean = query.mean(pool)
+    shift = np.zeros(len(mean), dtype=np.float32)
+    if forecaster is not None:
+        parts = task.part_names
+        known: Callable[[tuple[str, ...]], np.ndarray] = lambda names: forecaster.shift(  # noqa: E731
+            names, task.dosage, mean, population.context_name, population.batch
+        )
+        unknown = [name for name, code in zip(parts, task.part_ids, strict=True) if code < 0]
+        shift = known(parts) if not unknown else np.sum([known(() if n in unknown else (n,)) for n in parts], axis=0)
+    return {
+        "control": control,
+        "control_mask": torch.ones(control.shape[:2], dtype=torch.bool),
+        "shift": torch.from_numpy(shift)[None],
+        "part_ids": torch.from_numpy(task.part_ids)[None],
+        "part_mask": torch.ones((1, len(task.part_ids)), dtype=torch.bool),
+        "dosage": torch.tensor([task.dosage], dtype=torch.float32),
+        "covariates": torch.from_numpy(population.covariates)[None],
+    }
+
+
+def _runs_of_equal_size(sets: list[np.ndarray], n_sets: int) -> list[tuple[int, int]]:
+    """Ranges of sets of equal size, at most ``n_sets`` long."""
+    runs, first = [], 0
+    while first < len(sets):
+        last = first
+        while last < len(sets) and last - first < n_sets and len(sets[last]) == len(sets[first]):
+            last += 1
+        runs.append((first, last))
+        first = last
+    return runs

@@ -1,0 +1,115 @@
+"""Hyper-parameters of PerturbDiff, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+__all__ = ["PRESETS", "PerturbDiffConfig", "resolve_config"]
+
+
+def _require(name: str, value: object, condition: bool, expected: str) -> None:  # noqa: FBT001
+    if not condition:
+        raise ValueError(f"{name} is {value!r}; it must be {expected}.")
+
+
+@dataclass(frozen=True)
+class PerturbDiffConfig:
+    """Hyper-parameters; see :class:`pertcast.PerturbDiff` for what each means."""
+
+    representation: Literal["genes", "pca"] = "genes"
+    n_latent: int = 50
+    anchor: Literal["shift", "none"] = "shift"
+    n_input: int | Literal["learned"] = 64
+    data_scale: float | None = None
+    n_hidden: int = 128
+    n_layers: int = 3
+    n_heads: int = 4
+    n_tokens: int = 8
+    schedule: Literal["cosine", "linear", "discrete_linear"] = "cosine"
+    noise_share: float = 0.5
+    self_conditioning: float = 0.0
+    condition_dropout: float = 0.0
+    mse_weight: float = 0.0
+    unbiased: bool = True
+    embed_context: bool = False
+    embed_batch: bool = False
+    sampler: Literal["ddim", "ancestral", "dpmpp_2m"] = "ddim"
+    n_steps: int = 1
+    guidance_scale: float = 0.0
+    set_size: int = 64
+    n_controls: int = 128
+    n_sets: int = 4
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    ema_decay: float = 0.98
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises
+        ------
+        ValueError
+            If a value is out of its range.
+        """
+        for name in ("n_latent", "n_hidden", "n_layers", "n_heads", "n_tokens", "n_steps", "n_controls", "n_sets"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        _require("set_size", self.set_size, self.set_size >= 2, "at least 2: a distance needs pairs of cells")
+        _require("n_input", self.n_input, self.n_input == "learned" or self.n_input >= 1, "at least 1, or 'learned'")
+        for name in ("noise_share", "self_conditioning", "condition_dropout"):
+            _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        for name in ("mse_weight", "guidance_scale", "weight_decay"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        for name, known in (("representation", ("genes", "pca")), ("anchor", ("shift", "none"))):
+            _require(name, getattr(self, name), getattr(self, name) in known, f"one of {known}")
+
+
+PRESETS: dict[str, PerturbDiffConfig] = {
+    "default": PerturbDiffConfig(),
+    "reference": PerturbDiffConfig(
+        anchor="none",
+        n_input="learned",
+        data_scale=10.0,
+        n_hidden=512,
+        n_layers=8,
+        n_heads=8,
+        schedule="discrete_linear",
+        noise_share=0.0,
+        self_conditioning=0.5,
+        condition_dropout=0.5,
+        mse_weight=0.045,
+        unbiased=False,
+        embed_context=True,
+        embed_batch=True,
+        n_steps=100,
+        guidance_scale=1.0,
+        set_size=256,
+        n_controls=256,
+        n_sets=8,
+        learning_rate=2e-4,
+        ema_decay=0.99,
+    ),
+}
+"""``default``: anchored, small, one step. ``reference``: the published network, loss, guidance and number of steps."""
+
+
+def resolve_config(preset: str, overrides: dict[str, Any]) -> PerturbDiffConfig:
+    """Return a preset with some values replaced.
+
+    Parameters
+    ----------
+    preset
+        Name of a preset.
+    overrides
+        Values to replace; None keeps the value of the preset.
+
+    Raises
+    ------
+    ValueError
+        If the preset is unknown or a value is out of its range.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"Unknown preset {preset!r}; choose one of {sorted(PRESETS)}.")
+    names = {field.name for field in fields(PerturbDiffConfig)}
+    return replace(PRESETS[preset], **{k: v for k, v in overrides.items() if k in names and v is not None})

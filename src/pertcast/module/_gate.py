@@ -1,0 +1,35 @@
+"""How much of the network is added to the anchor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["ResidualGate"]
+
+
+class ResidualGate(nn.Module):
+    """Scales what the network adds to the anchor.
+
+    The gate is 1 in training. Afterwards it is set to what forecasts held-out conditions best; at 0 the prediction is
+    the anchor, which a model therefore need not fall behind.
+    """
+
+    value: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.ones(()))
+
+    def set(self, value: float) -> None:
+        """Set the gate, in [0, 1]."""
+        self.value.fill_(value)
+
+    def forward(self, residual: Tensor) -> Tensor:
+        """Scale what the network adds, [..., K]."""
+        return self.value * residual

@@ -1,0 +1,138 @@
+"""Encoding what is done to the cells, and what is known of their context beside the controls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["ConditionEncoder"]
+
+
+class ConditionEncoder(nn.Module):
+    """Encodes perturbation, dosage, covariates and, on request, identities of contexts and batches.
+
+    A perturbation is a set of parts. Each part has a learned vector (if it was seen in training) plus a linear map of
+    its given vector (if there are any); the parts, each with the dosage, pass one network and are summed, so their
+    order does not matter.
+
+    Parameters
+    ----------
+    n_trained
+        Number of single perturbations seen in training; higher ids have no learned vector.
+    n_hidden
+        Width D.
+    vectors
+        Given vectors of all single perturbations, [V, E].
+    n_covariates
+        Number of continuous covariates.
+    n_contexts
+        Number of contexts to embed by identity; 0 leaves contexts to the controls.
+    n_batches
+        Number of batches to embed by identity; 0 leaves batches to the controls.
+    identity_dropout
+        Share of sets whose learned vectors are dropped in training, so that given vectors stand alone for
+        perturbations that were never seen. Used only with given vectors.
+    """
+
+    vectors: Tensor
+
+    def __init__(
+        self,
+        n_trained: int,
+        n_hidden: int,
+        *,
+        vectors: Tensor | None = None,
+        n_covariates: int = 0,
+        n_contexts: int = 0,
+        n_batches: int = 0,
+        identity_dropout: float = 0.25,
+    ) -> None:
+        super().__init__()
+        self.n_trained = n_trained
+        self.identity_dropout = identity_dropout if vectors is not None else 0.0
+        self.identity = nn.Embedding(max(n_trained, 1), n_hidden)
+        nn.init.normal_(self.identity.weight, std=1.0)
+        self.project = None
+        if vectors is not None:
+            scale = vectors.std().clamp_min(1e-6)
+            self.register_buffer("vectors", (vectors - vectors.mean(0)) / scale)
+            self.project = nn.Linear(vectors.shape[1], n_hidden)
+        self.part = nn.Sequential(nn.Linear(n_hidden + 1, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden))
+        self.covariates = nn.Linear(n_covariates, n_hidden) if n_covariates else None
+        self.context = nn.Embedding(n_contexts, n_hidden) if n_contexts else None
+        self.batch = nn.Embedding(n_batches, n_hidden) if n_batches else None
+        self.null = nn.Parameter(torch.zeros(n_hidden))
+
+    def forward(
+        self,
+        part_ids: Tensor,
+        part_mask: Tensor,
+        dosage: Tensor,
+        covariates: Tensor,
+        context: Tensor,
+        batch: Tensor,
+        *,
+        keep_identity: Tensor | None = None,
+    ) -> Tensor:
+        """Encode conditions.
+
+        Parameters
+        ----------
+        part_ids
+            Ids of the parts, int64 [B, K]; padding may hold any valid id. See :meth:`part_vectors`.
+        part_mask
+            Where ``part_ids`` holds a part, bool [B, K].
+        dosage
+            Dosage on the scale of the model (see the module), [B].
+        covariates
+            Standardised continuous covariates, [B, V].
+        context
+            Context codes, int64 [B]; used only with embedded contexts.
+        batch
+            Batch codes, int64 [B]; used only with embedded batches.
+        keep_identity
+            Sets whose learned vectors are kept, bool [B]; all by default.
+
+        Returns
+        -------
+        [B, D].
+        """
+        parts = self.part_vectors(part_ids, keep_identity=keep_identity)
+        dose = dosage[:, None, None].expand(*part_ids.shape, 1).to(parts.dtype)
+        encoded = (self.part(torch.cat([parts, dose], dim=-1)) * part_mask[..., None]).sum(1)
+        if self.covariates is not None:
+            encoded = encoded + self.covariates(covariates)
+        if self.context is not None:
+            encoded = encoded + self.context(context)
+        if self.batch is not None:
+            encoded = encoded + self.batch(batch)
+        return encoded
+
+    def part_vectors(self, part_ids: Tensor, *, keep_identity: Tensor | None = None) -> Tensor:
+        """Vectors of single perturbations before the dosage.
+
+        Parameters
+        ----------
+        part_ids
+            Ids, int64 [B, K]; -1 stands for the mean of the perturbations seen in training.
+        keep_identity
+            Rows whose learned vectors are kept, bool [B]; all by default.
+
+        Returns
+        -------
+        [B, K, D].
+        """
+        learned = (part_ids >= 0) & (part_ids < self.n_trained)
+        if keep_identity is not None:
+            learned = learned & keep_identity[:, None]
+        parts = self.identity(part_ids.clamp(0, self.identity.num_embeddings - 1)) * learned[..., None]
+        average = self.identity.weight[: max(self.n_trained, 1)].mean(0)
+        if self.project is not None:
+            parts = parts + self.project(self.vectors[part_ids.clamp_min(0)])
+            average = average + self.project(self.vectors[: self.n_trained]).mean(0)
+        return torch.where((part_ids < 0)[..., None], average, parts)

@@ -1,0 +1,65 @@
+"""Principal components of a matrix that stays sparse."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy import sparse as sp
+
+__all__ = ["PrincipalComponents", "principal_components"]
+
+
+class PrincipalComponents(NamedTuple):
+    """Centre, axes and variances."""
+
+    mean: np.ndarray
+    """Mean, float32 ``[G]``."""
+    axes: np.ndarray
+    """Orthonormal axes, float32 ``[G, F]``."""
+    variance: np.ndarray
+    """Variance along each axis, float32 ``[F]``."""
+    total_variance: float
+    """Variance summed over all genes."""
+
+
+def principal_components(
+    X: np.ndarray | sp.csr_matrix | sp.csr_array, n_components: int, *, max_cells: int = 20_000, seed: int = 0
+) -> PrincipalComponents:
+    """Leading principal components, by scikit-learn's solver that keeps sparse input sparse.
+
+    Parameters
+    ----------
+    X
+        Cells, ``[n, G]``.
+    n_components
+        Number of axes asked for; as many as the data have if those are fewer.
+    max_cells
+        Cells beyond this number are left out at random: axes settle long before.
+    seed
+        Seed of that choice.
+
+    Returns
+    -------
+    Mean, axes and variances.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.utils.sparsefuncs import mean_variance_axis
+
+    if X.shape[0] > max_cells:
+        X = X[np.sort(np.random.default_rng(seed).choice(X.shape[0], max_cells, replace=False))]
+    sparse = not isinstance(X, np.ndarray)
+    n_components = max(1, min(n_components, X.shape[0] - 1, X.shape[1] - 1 if sparse else X.shape[1]))
+    solver: Any = "arpack" if sparse else ("full" if X.shape[1] <= 500 else "randomized")
+    pca = PCA(n_components, svd_solver=solver, random_state=0).fit(X.astype(np.float64))
+    variances = mean_variance_axis(X.astype(np.float64), axis=0)[1] if sparse else np.var(X, axis=0, dtype=float)
+    axes = pca.components_.T
+    axes = axes * np.where(np.abs(axes).max(0) == axes.max(0), 1, -1)
+    return PrincipalComponents(
+        pca.mean_.astype(np.float32),
+        np.ascontiguousarray(axes, dtype=np.float32),
+        pca.explained_variance_.astype(np.float32),
+        float(variances.sum()),
+    )
