@@ -13,7 +13,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 
@@ -21,6 +20,8 @@ import pertcast as pc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import anndata as ad
 
 MODELS = {
     "control": pc.baselines.NoEffect,

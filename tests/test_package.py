@@ -23,7 +23,6 @@ PUBLIC = {
     "module",
     "nn",
     "pl",
-    "pp",
     "representation",
     "tl",
 }

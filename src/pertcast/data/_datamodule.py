@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch.utils.data import Sampler
 
     from pertcast.data._dataset import PopulationBatch
-
     from pertcast.data._matrix import Matrix
     from pertcast.data._sampler import SetRequest
     from pertcast.data._screen import Screen

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch.callbacks import Callback
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
     from lightning.pytorch import LightningModule, Trainer
 
 __all__ = ["KeepBest", "ResumeCheckpoint"]

@@ -12,6 +12,8 @@ from pertcast.anchor import AnchorQuery, Populations, ShiftAnchor
 from pertcast.data import ShiftTable
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pertcast.data import Screen
     from pertcast.representation import PrincipalComponents
 
@@ -43,24 +45,37 @@ class Forecaster:
         return (control_mean - self.components.mean) @ self.components.axes
 
     def shift(
-        self, parts: tuple[str, ...], dosage: float, control_mean: np.ndarray, context: str, batch: str | None
+        self,
+        parts: tuple[str, ...],
+        dosage: float,
+        control_mean: np.ndarray,
+        context: str,
+        batch: str | None,
+        *,
+        unknown: Collection[str] = (),
     ) -> np.ndarray:
         """Forecast the shift of a population from all training populations but itself, float32 ``[G]``.
 
         Parameters
         ----------
         parts
-            Single perturbations, sorted; an empty name stands for the mean of all measured ones.
+            Single perturbations, sorted.
         dosage
             Dosage.
         control_mean
             Mean of the controls, ``[G]``.
         context, batch
             Names; with a batch of None nothing measured in the context is used.
+        unknown
+            Parts of which nothing is known; each counts as the mean of all measured perturbations.
         """
         mean = np.asarray(control_mean, dtype=float)
-        query = AnchorQuery(parts, dosage, mean, self.state(mean), context, batch)
-        return self.anchor.shift(query).astype(np.float32)
+        known = tuple(part for part in parts if part not in unknown)
+        query = AnchorQuery(known, dosage, mean, self.state(mean), context, batch)
+        shift = self.anchor.shift(query) if known else np.zeros_like(mean)
+        if unknown:
+            shift = shift + len(unknown) * self.anchor.mean_shift(query)
+        return shift.astype(np.float32)
 
 
 def fit_forecaster(

@@ -20,7 +20,7 @@ class LoadMixin(BaseModelClass):
     @classmethod
     def load(
         cls,
-        dir_path: str,
+        dir_path: str | Path,
         adata: AnnData | MuData | Literal[False] | None = None,
         **kwargs: Any,
     ) -> Self:
@@ -39,4 +39,4 @@ class LoadMixin(BaseModelClass):
         saved = Path(dir_path) / f"{kwargs.get('prefix') or ''}adata.h5ad"
         if adata is None and not saved.exists() and not saved.with_name(saved.name.replace("adata", "mdata")).exists():
             adata = False
-        return super().load(dir_path, adata, **kwargs)
+        return super().load(str(dir_path), adata, **kwargs)

@@ -19,9 +19,9 @@ from pertcast.data._setup import ScreenSetupMixin
 from pertcast.model._budget import default_budget
 from pertcast.model._callbacks import KeepBest, ResumeCheckpoint
 from pertcast.model._dataset import anchored_dataset
+from pertcast.model._embedding import EmbeddingMixin
 from pertcast.model._forecast import Forecaster, fit_forecaster
 from pertcast.model._gate import choose_gate
-from pertcast.model._embedding import EmbeddingMixin
 from pertcast.model._load import LoadMixin
 from pertcast.model._plan import PopulationTrainingPlan
 from pertcast.model._statistics import fit_components, is_nonnegative, set_statistics
@@ -259,6 +259,7 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
         )
         if not self.is_trained_:
             set_statistics(self.module, screen, table, components)
+        self.module.train()  # Lightning keeps the mode it finds
         self.module.gate.set(1.0)
 
         budget = default_budget(len(split.train), max_epochs=max_epochs, steps_per_epoch=steps_per_epoch)
@@ -298,6 +299,7 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
             "early_stopping_patience": early_stopping_patience,
             "check_val_every_n_epoch": 1 if validates else None,
             "gradient_clip_val": 1.0,
+            "log_every_n_steps": min(10, budget.steps_per_epoch),
         }
         TrainRunner(
             self,

@@ -10,9 +10,6 @@ import torch
 from pertcast.module import SampleRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pertcast.data import ScreenMetadata
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._tasks import PredictionTask
     from pertcast.model._forecast import Forecaster
@@ -114,12 +111,10 @@ def _fixed_tensors(
     mean = query.mean(pool)
     shift = np.zeros(len(mean), dtype=np.float32)
     if forecaster is not None:
-        parts = task.part_names
-        known: Callable[[tuple[str, ...]], np.ndarray] = lambda names: forecaster.shift(  # noqa: E731
-            names, task.dosage, mean, population.context_name, population.batch
+        unknown = [name for name, code in zip(task.part_names, task.part_ids, strict=True) if code < 0]
+        shift = forecaster.shift(
+            task.part_names, task.dosage, mean, population.context_name, population.batch, unknown=unknown
         )
-        unknown = [name for name, code in zip(parts, task.part_ids, strict=True) if code < 0]
-        shift = known(parts) if not unknown else np.sum([known(() if n in unknown else (n,)) for n in parts], axis=0)
     return {
         "control": control,
         "control_mask": torch.ones(control.shape[:2], dtype=torch.bool),

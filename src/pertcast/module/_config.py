@@ -8,7 +8,7 @@ from typing import Any, Literal
 __all__ = ["PRESETS", "PerturbDiffConfig", "resolve_config"]
 
 
-def _require(name: str, value: object, condition: bool, expected: str) -> None:  # noqa: FBT001
+def _require(name: str, value: object, condition: bool, expected: str) -> None:
     if not condition:
         raise ValueError(f"{name} is {value!r}; it must be {expected}.")
 
@@ -55,12 +55,15 @@ class PerturbDiffConfig:
         for name in ("n_latent", "n_hidden", "n_layers", "n_heads", "n_tokens", "n_steps", "n_controls", "n_sets"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         _require("set_size", self.set_size, self.set_size >= 2, "at least 2: a distance needs pairs of cells")
-        _require("n_input", self.n_input, self.n_input == "learned" or self.n_input >= 1, "at least 1, or 'learned'")
+        learned, fixed = self.n_input == "learned", isinstance(self.n_input, int) and self.n_input >= 1
+        _require("n_input", self.n_input, learned or fixed, "at least 1, or 'learned'")
         for name in ("noise_share", "self_conditioning", "condition_dropout"):
             _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "between 0 and 1")
         for name in ("mse_weight", "guidance_scale", "weight_decay"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        scaled = self.data_scale is None or self.data_scale > 0
+        _require("data_scale", self.data_scale, scaled, "above 0, or None for the spread of the data")
         for name, known in (("representation", ("genes", "pca")), ("anchor", ("shift", "none"))):
             _require(name, getattr(self, name), getattr(self, name) in known, f"one of {known}")
 

@@ -61,5 +61,5 @@ def principal_components(
         pca.mean_.astype(np.float32),
         np.ascontiguousarray(axes, dtype=np.float32),
         pca.explained_variance_.astype(np.float32),
-        float(variances.sum()),
+        float(variances.sum()) * X.shape[0] / max(X.shape[0] - 1, 1),
     )

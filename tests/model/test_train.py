@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+import pertcast as pc
+
+from .conftest import QUICK, controls_of
+
+SMALL: dict[str, Any] = {"n_hidden": 16, "n_layers": 1, "set_size": 8, "n_controls": 8, "seed": 0}
+
+
+def make(screen: Any, **options: Any) -> pc.PerturbDiff:
+    pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type", batch_key="donor")
+    return pc.PerturbDiff(screen, **SMALL | options)
+
+
+class Kill(Callback):
+    """Stops the run as a kill would, in the middle of an epoch."""
+
+    def __init__(self, at_step: int) -> None:
+        self.at_step = at_step
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        if trainer.global_step == self.at_step:
+            raise KeyboardInterrupt
+
+
+def test_history_split_and_summary(screen: Any) -> None:
+    model = make(screen)
+    model.train(max_epochs=3, steps_per_epoch=2, **QUICK)
+    assert {"train_loss", "validation_loss", "energy_train", "energy_validation"} <= set(model.history)
+    assert len(model.history["train_loss"]) == 3
+    assert np.isfinite(model.history["validation_loss"].to_numpy(dtype=float)).all()
+    assert model.is_trained
+    assert model.split_.kind == "context"
+    held = model.split_.validation
+    assert not set(model.screen.index.context[held]) & set(model.screen.index.context[model.split_.train])
+
+
+def test_same_seed_same_weights_whatever_the_global_state(screen: Any) -> None:
+    weights = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        np.random.seed(state)  # noqa: NPY002
+        model = make(screen)
+        model.train(max_epochs=1, steps_per_epoch=3, **QUICK)
+        weights.append(model.module.state_dict())
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], atol=0, rtol=0)
+
+
+def test_killed_and_resumed_equals_uninterrupted(screen: Any, tmp_path: Path) -> None:
+    whole = make(screen)
+    whole.train(max_epochs=4, steps_per_epoch=3, checkpoint_dir=tmp_path / "a", **QUICK)
+    killed = make(screen)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        killed.train(max_epochs=4, steps_per_epoch=3, checkpoint_dir=tmp_path / "b", callbacks=[Kill(8)], **QUICK)
+    resumed = make(screen)
+    resumed.train(max_epochs=4, steps_per_epoch=3, ckpt_path=tmp_path / "b" / "last.ckpt", **QUICK)
+    expected = whole.module.state_dict()
+    for name, value in resumed.module.state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=0, rtol=0, msg=name)
+
+
+def test_test_conditions_change_nothing(screen: Any) -> None:
+    """Perturbed cells labelled test could be anything: weights and forecasts stay the same."""
+    results: list[Any] = []
+    for factor in (1.0, 5.0):
+        adata = screen.copy()
+        test = (adata.obs["cell_type"] == "type_0") & (adata.obs["perturbation"] != "control")
+        adata.obs["split"] = np.where(test, "test", "train")
+        X = adata.X.toarray()
+        X[test.to_numpy()] *= factor
+        adata.X = X
+        pc.PerturbDiff.setup_anndata(adata, cell_type_key="cell_type", batch_key="donor", split_key="split")
+        model = pc.PerturbDiff(adata, **SMALL)
+        model.train(max_epochs=1, steps_per_epoch=3, **QUICK)
+        results.append(model.predict(controls_of(adata, "type_0"), ["pert_0"], progressbar=False).X)
+    np.testing.assert_array_equal(*results)
+
+
+def test_save_in_one_process_load_in_another(trained: pc.PerturbDiff, screen: Any, tmp_path: Path) -> None:
+    controls = controls_of(screen, "type_0")
+    here: Any = trained.predict(controls, ["pert_0"], seed=7, progressbar=False)
+    trained.save(tmp_path / "model", overwrite=True)
+    controls.write_h5ad(tmp_path / "controls.h5ad")
+    code = (
+        "import sys, anndata as ad, pertcast as pc\n"
+        "model = pc.PerturbDiff.load(sys.argv[1] + '/model', accelerator='cpu')\n"
+        "controls = ad.read_h5ad(sys.argv[1] + '/controls.h5ad')\n"
+        "model.predict(controls, ['pert_0'], seed=7, progressbar=False).write_h5ad(sys.argv[1] + '/there.h5ad')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env={**os.environ})
+    there: Any = ad.read_h5ad(tmp_path / "there.h5ad")
+    np.testing.assert_array_equal(here.X.toarray(), there.X.toarray())
+    assert list(there.obs["source_cell"]) == list(here.obs["source_cell"])
+
+
+def test_saved_folder_holds_no_cell(trained: pc.PerturbDiff, tmp_path: Path) -> None:
+    trained.save(tmp_path / "model", overwrite=True)
+    assert [path.name for path in Path(tmp_path / "model").iterdir()] == ["model.pt"]
+    adata: Any = trained.adata
+    saved = (tmp_path / "model" / "model.pt").read_bytes()
+    assert not any(name.encode() in saved for name in adata.obs_names[:50])
+    n_cells = adata.n_obs
+    stored = torch.load(tmp_path / "model" / "model.pt", weights_only=False, map_location="cpu")
+    arrays = [value for value in stored["model_state_dict"].values() if hasattr(value, "shape")]
+    arrays += [value for value in _arrays(stored["attr_dict"]) if value.dtype.kind == "f"]
+    assert arrays
+    assert all(n_cells not in value.shape for value in arrays)
+
+
+def _arrays(thing: Any) -> list[np.ndarray]:
+    if isinstance(thing, np.ndarray):
+        return [thing]
+    if isinstance(thing, dict):
+        return [a for value in thing.values() for a in _arrays(value)]
+    if isinstance(thing, list | tuple):
+        return [a for value in thing for a in _arrays(value)]
+    if hasattr(thing, "__dict__"):
+        return _arrays(vars(thing))
+    return []
+
+
+def test_load_with_controls_of_a_new_context(trained: pc.PerturbDiff, screen: Any, tmp_path: Path) -> None:
+    trained.save(tmp_path / "model", overwrite=True)
+    controls = controls_of(screen, "type_0")
+    controls.obs["cell_type"] = pd.Categorical(["a new type"] * controls.n_obs)
+    model = pc.PerturbDiff.load(tmp_path / "model", adata=controls, accelerator="cpu")
+    predicted = model.predict(perturbations=["pert_0"], progressbar=False)
+    assert set(predicted.obs["cell_type"]) == {"a new type"}
+
+
+def test_forecaster_survives_pickling(trained: pc.PerturbDiff) -> None:
+    forecaster: Any = trained.forecaster_
+    mean = np.ones(trained.module.representation.n_genes)
+    arguments = (("pert_0",), 1.0, mean, "new", "new")
+    again = pickle.loads(pickle.dumps(forecaster))
+    np.testing.assert_array_equal(again.shift(*arguments), forecaster.shift(*arguments))
+
+
+def test_training_again_goes_on(screen: Any) -> None:
+    model = make(screen)
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    updates = int(model.module.average.n_updates)
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    assert int(model.module.average.n_updates) == updates + 2
+
+
+def test_embeddings(trained: pc.PerturbDiff, screen: Any) -> None:
+    latent = trained.get_latent_representation(screen)
+    module = trained.module
+    expected = module.input.clean(torch.from_numpy(screen.X.toarray().astype(np.float32))).numpy()
+    np.testing.assert_allclose(latent, expected, atol=1e-5)
+    populations = trained.get_population_embedding(screen)
+    assert len(populations) == screen.obs.groupby(["perturbation", "cell_type", "donor"], observed=True).ngroups
+    shuffled = screen[np.random.default_rng(0).permutation(screen.n_obs)].copy()
+    again = trained.get_population_embedding(shuffled).loc[populations.index]
+    np.testing.assert_allclose(again, populations, atol=1e-5)
+    table = trained.get_perturbation_embedding()
+    assert list(table.index) == ["pert_0", "pert_1", "pert_2"]
+    assert np.isfinite(table.to_numpy()).all()
+
+
+def test_one_context_and_no_batches(screen: Any) -> None:
+    adata = screen[(screen.obs["cell_type"] == "type_1").to_numpy()].copy()
+    pc.PerturbDiff.setup_anndata(adata)
+    model = pc.PerturbDiff(adata, **SMALL)
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    predicted = model.predict(perturbations=["pert_0"], progressbar=False)
+    assert predicted.n_obs == (adata.obs["perturbation"] == "control").sum()
+
+
+def test_dosages_and_vectors_of_unseen_perturbations() -> None:
+    adata = pc.data.simulate_screen(
+        12, n_genes=40, n_cell_types=3, n_donors=1, n_perturbations=3, combinations=0, dosages=[0.1, 1.0], seed=2
+    )
+    rng = np.random.default_rng(0)
+    adata.uns["vectors"] = {f"pert_{i}": rng.normal(size=4) for i in range(5)}
+    pc.PerturbDiff.setup_anndata(
+        adata, cell_type_key="cell_type", dosage_key="dosage", perturbation_embedding_key="vectors"
+    )
+    model = pc.PerturbDiff(adata, **SMALL)
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    model.module.gate.set(1.0)
+    controls = controls_of(adata)
+    both = model.predict(controls, ["pert_0"], dosages={"pert_0": [0.1, 1.0]}, progressbar=False)
+    assert sorted(set(both.obs["dosage"].astype(float))) == [0.1, 1.0]
+    unseen: Any = model.predict(controls, ["pert_4"], dosages=1.0, progressbar=False)
+    assert np.isfinite(unseen.X.toarray()).all()
+
+
+def test_mudata(screen: Any) -> None:
+    import mudata
+
+    mdata = mudata.MuData({"rna": screen})
+    for column in ("perturbation", "cell_type", "donor"):
+        mdata.obs[column] = screen.obs[column].to_numpy()
+    pc.PerturbDiff.setup_mudata(
+        mdata,
+        perturbation_key="perturbation",
+        cell_type_key="cell_type",
+        batch_key="donor",
+        modalities={"layer": "rna"},
+    )
+    model = pc.PerturbDiff(mdata, **SMALL)
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    assert model.predict(perturbations=["pert_0"], progressbar=False).n_vars == screen.n_vars
+
+
+def test_predict_before_train(screen: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"model.train\(\)"):
+        make(screen).predict(perturbations=["pert_0"])
+
+
+def test_view_and_repr(screen: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make(screen)
+    model.view_anndata_setup()
+    assert "PerturbDiff" in model._model_summary_string
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"n_heads": 3}, "multiple of"),
+        ({"set_size": 1}, "set_size is 1"),
+        ({"representation": "umap"}, "one of"),
+        ({"preset": "huge"}, "Unknown preset"),
+        ({"ema_decay": 1.0}, "decay"),
+        ({"min_cells": 10_000}, "min_cells"),
+    ],
+)
+def test_bad_hyperparameters(screen: Any, option: dict[str, Any], message: str) -> None:
+    pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type")
+    with pytest.raises(ValueError, match=message):
+        pc.PerturbDiff(screen, **option)
