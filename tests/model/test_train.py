@@ -162,7 +162,7 @@ def test_training_again_goes_on(screen: Any) -> None:
 def test_embeddings(trained: pc.PerturbDiff, screen: Any) -> None:
     latent = trained.get_latent_representation(screen)
     module = trained.module
-    expected = module.input.clean(torch.from_numpy(screen.X.toarray().astype(np.float32))).numpy()
+    expected = module.input.clean(torch.from_numpy(screen.X.toarray().astype(np.float32)), module.scale).numpy()
     np.testing.assert_allclose(latent, expected, atol=1e-5)
     populations = trained.get_population_embedding(screen)
     assert len(populations) == screen.obs.groupby(["perturbation", "cell_type", "donor"], observed=True).ngroups

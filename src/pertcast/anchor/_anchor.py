@@ -107,11 +107,12 @@ class ShiftAnchor:
 
         Returns
         -------
-        float64 ``[G]``.
+        float64 ``[G]``; with non-negative data never below minus the mean of the controls.
         """
         names = [parts[0] for parts in self.populations.rows_of if len(parts) == 1]
         shifts = [self._part(query, name) for name in names]
-        return np.mean(shifts, axis=0) if shifts else np.zeros_like(query.control_mean)
+        shift = np.mean(shifts, axis=0) if shifts else np.zeros_like(query.control_mean)
+        return np.maximum(shift, -query.control_mean) if self.nonnegative else shift
 
     def query(self, row: int, *, within_context: bool = False) -> AnchorQuery:
         """Query for a training population that leaves its own data out."""
@@ -141,8 +142,8 @@ class ShiftAnchor:
         rows = rows[~own]
         trust = p.weight[rows]
         if self._doses > 0 and len(rows):
-            distance = np.log(p.dosage[rows] + self._doses) - np.log(query.dosage + self._doses)
-            near = np.exp(-0.5 * np.square(distance - distance[np.abs(distance).argmin()]))
+            distance = np.abs(np.log(p.dosage[rows] + self._doses) - np.log(query.dosage + self._doses))
+            near = np.exp(-0.5 * np.square(distance - distance.min()))
             trust = trust * np.maximum(near, 1e-6)
         return rows, trust
 
@@ -216,7 +217,9 @@ class ShiftAnchor:
             fits.append(GeneCorrection(seed=self.seed).fit(*zip(*[entry[1:] for entry in rest], strict=True)))
         without = sum(w * np.square(residual).sum() for _, _, residual, w in table)
         with_it = sum(w * np.square(residual - fits[fold].predict(x)).sum() for fold, x, residual, w in table)
-        logger.info("Gene-wise correction of the anchor: squared error x %.3f when left out.", with_it / without)
+        logger.info(
+            "Squared error of the anchor when left out: %.4g; with the gene-wise correction %.4g.", without, with_it
+        )
         if with_it < without:
             self.fold_corrections = fits
             self.fold_of_context = {c: fold_of[str(c)] for c in set(p.context.tolist()) if str(c) in fold_of}
@@ -261,6 +264,8 @@ class ShiftAnchor:
         rows = p.rows_of.get((part,), np.zeros(0, dtype=int))
         here = rows[p.context[rows] == query.context]
         if len(here):
+            distance = np.abs(p.dosage[here] - query.dosage)
+            here = here[distance == distance.min()]
             return np.average(p.shift[here], axis=0, weights=p.weight[here])
         return self._shift(query._replace(perturbation=(part,)))
 

@@ -16,7 +16,8 @@ class EmbeddingRegression:
 
     With centred vectors :math:`E` (n x d), inner products :math:`K = E E^\top` and shifts :math:`D`, the shift of a
     perturbation is :math:`\bar D + k^\top (K + a s I)^{-1} (D - \bar D)`, with s the mean of the diagonal of K. The
-    ridge a is the one with the smallest leave-one-out error; an infinite ridge is the mean shift.
+    ridge a is the one with the smallest leave-one-out error; an infinite ridge is the mean shift. Leave-one-out
+    forecasts equal those of a regression refitted without the row, its mean included, at the same penalty a s.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def response(
     Examples
     --------
     >>> response(np.ones(1), np.array([4.0, 4.0]), np.array([[2.0, 2.0]]), np.array([[-1.0, 1.0]]), nonnegative=True)
-    array([-1.99900..., 5. ...
+    array([-1.9990005,  1.       ])
     """
     shift = weights @ shifts
     if not nonnegative:

@@ -50,7 +50,7 @@ class EmbeddingMixin:
         return encode_cells(
             self._cells(adata),
             screen_metadata_from_registry(self.registry),
-            lambda cells: module.input.clean(module.representation.encode(cells)),
+            lambda cells: module.input.clean(module.representation.encode(cells), module.scale),
             device=module.device,
             batch_size=batch_size or 4096,
         )

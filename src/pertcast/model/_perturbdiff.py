@@ -323,6 +323,10 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
             self.forecaster_ = forecaster
         self.dosages_ = trained_dosages(screen.index, np.union1d(split.train, split.validation))
         self.context_names_ = screen.index.context_names
+        self._model_summary_string += (
+            f", trained on {len(split.train)} conditions for {self.trainer.global_step} steps of at most "
+            f"{budget.n_steps}, gate: {float(self.module.gate.value):g}"
+        )
 
     def predict(
         self,

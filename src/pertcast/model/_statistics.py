@@ -69,11 +69,12 @@ def set_statistics(
         n_directions = min(len(table), space.n_features // 4)
         strongest = np.argsort(-np.linalg.norm(table.shift, axis=1), kind="stable")[:500]
         space.fit(components, torch.from_numpy(table.shift[strongest]).float(), n_directions=n_directions)
-        captured = torch.as_tensor(components.variance)[: space.n_features]
-        variance = torch.full((space.n_features,), float(captured.min()))
+        captured = torch.as_tensor(components.variance)[: space.n_features - n_directions]
+        between = (torch.from_numpy(table.shift).float() @ space.axes).var(0, correction=0)
+        variance = between + float(captured.min())
         variance[: len(captured)] = captured
         centre, axes = torch.zeros(space.n_features), torch.eye(space.n_features)
-        total = float(captured.sum())
+        total = float(variance.sum())
     else:
         centre, axes = torch.as_tensor(components.mean), torch.as_tensor(components.axes)
         variance, total = torch.as_tensor(components.variance), components.total_variance

@@ -62,8 +62,8 @@ class FixedInput(nn.Module):
         """Number of input features F."""
         return self.axes.shape[1]
 
-    def clean(self, cells: Tensor) -> Tensor:
-        """Input features of cells without noise, [..., K] to [..., F]."""
+    def clean(self, cells: Tensor, scale: Tensor) -> Tensor:
+        """Input features of cells without noise, [..., K] to [..., F]; the scale of the data is not needed."""
         return (cells - self.mean) @ self.axes / self.variance.max().sqrt()
 
     def noisy(self, cells: Tensor, alpha: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
@@ -95,9 +95,9 @@ class LearnedInput(nn.Module):
         super().__init__()
         self.n_features = n_features
 
-    def clean(self, cells: Tensor) -> Tensor:
-        """Return the cells, [..., K]."""
-        return cells
+    def clean(self, cells: Tensor, scale: Tensor) -> Tensor:
+        """Return the cells in units of the data scale, [..., K]."""
+        return cells / scale
 
     def noisy(self, cells: Tensor, alpha: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
         """Return the noisy cells in units of the data scale, [B, M, K]."""

@@ -184,8 +184,8 @@ class PerturbDiffModule(BaseModuleClass):
         """Predict the noise-free cells, in units of the data scale, [B, M, K]."""
         alpha, sigma = (x.to(x_t.dtype)[:, None, None] for x in (self.schedule.alpha(t), self.schedule.sigma(t)))
         noisy = self.input.noisy(x_t * self.scale, alpha, sigma, self.scale)
-        before = None if previous is None else self.input.clean(previous * self.scale)
-        cells = network["cells"](noisy, self.input.clean(moved), mask, t, condition, controls, before)
+        before = None if previous is None else self.input.clean(previous * self.scale, self.scale)
+        cells = network["cells"](noisy, self.input.clean(moved, self.scale), mask, t, condition, controls, before)
         if self.anchored:
             cells = moved + self.gate(cells * self.scale)
         else:
@@ -274,5 +274,5 @@ class PerturbDiffModule(BaseModuleClass):
         )
         if dropped is not None:
             condition = torch.where(dropped[:, None], network["condition"].null, condition)
-        features = self.input.clean(self.representation.encode(tensors["control"]))
+        features = self.input.clean(self.representation.encode(tensors["control"]), self.scale)
         return condition, network["cells"].encode_controls(features, tensors["control_mask"])

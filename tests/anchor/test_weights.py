@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from pertcast.anchor import WEIGHTINGS, GeneCorrection, Populations, Weighting, gene_features, response, source_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RNG = np.random.default_rng(0)
+STATES, STATE, TRUST = RNG.normal(size=(6, 3)), RNG.normal(size=3), RNG.uniform(0.2, 1, size=6)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_weights_sum_to_one(weighting: Weighting) -> None:
+    weights = source_weights(STATES, STATE, TRUST, weighting)
+    assert weights.sum() == pytest.approx(1)
+    assert source_weights(STATES[:1], STATE, TRUST[:1], weighting).tolist() == [1.0]
+    order = np.array([3, 1, 5, 0, 2, 4])
+    np.testing.assert_allclose(source_weights(STATES[order], STATE, TRUST[order], weighting), weights[order])
+    np.testing.assert_allclose(source_weights(STATES * 7 + 1, STATE * 7 + 1, TRUST * 3, weighting), weights)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_equal_states_leave_the_trust(weighting: Weighting) -> None:
+    weights = source_weights(np.tile(STATE, (6, 1)), STATE, TRUST, weighting)
+    np.testing.assert_allclose(weights, TRUST / TRUST.sum())
+
+
+def test_kernel_closed_form() -> None:
+    states, trust = np.array([[1.0], [-2.0], [4.0]]), np.array([1.0, 0.5, 2.0])
+    expected = trust * np.exp(-np.array([1, 2, 4]) / (0.3 * 2))
+    found = source_weights(states, np.zeros(1), trust, Weighting("kernel", 0.3))
+    np.testing.assert_allclose(found, expected / expected.sum())
+
+
+@pytest.mark.parametrize("scale", [0.3, 10.0])
+@pytest.mark.parametrize("trust", [np.ones(6), TRUST])
+def test_ridge_weights_predict_as_ridge_regression_does(scale: float, trust: np.ndarray) -> None:
+    shifts = RNG.normal(size=(6, 4))
+    share = trust / trust.sum()
+    spread = share @ np.square(STATES - share @ STATES).sum(1)
+    model = Ridge(alpha=scale * spread).fit(STATES, shifts, sample_weight=trust / trust.mean())
+    found = source_weights(STATES, STATE, trust, Weighting("ridge", scale)) @ shifts
+    np.testing.assert_allclose(found, model.predict(STATE[None])[0])
+
+
+def test_an_extrapolating_ridge_has_negative_weights() -> None:
+    weights = source_weights(np.array([[0.0], [1.0]]), np.array([4.0]), np.ones(2), Weighting("ridge", 0.3))
+    assert weights[0] < 0 < 1 < weights[1]
+
+
+def test_response_adds_increases_and_scales_decreases() -> None:
+    weights = np.array([0.75, 0.25])
+    sources = np.array([[4.0, 2.0, 1.0], [8.0, 2.0, 1.0]])
+    shifts = np.array([[-2.0, 1.0, 0.0], [-6.0, 3.0, -1.0]])
+    control = np.array([10.0, 7.0, 0.0])
+    linear = response(weights, control, sources, shifts, nonnegative=False)
+    np.testing.assert_allclose(linear, [-3, 1.5, -0.25])
+    share = response(weights, control, sources, shifts, nonnegative=True)
+    np.testing.assert_allclose(share, [-10 * 3 / 5.001, 1.5, 0])
+
+
+def test_a_lost_gene_is_lost_and_no_more() -> None:
+    control, sources = np.array([3.0]), np.array([[2.0]])
+    lost = response(np.ones(1), control, sources, -sources, nonnegative=True)
+    np.testing.assert_allclose(lost, -3, rtol=1e-3)
+    assert response(np.ones(1), control, sources, -9 * sources, nonnegative=True) == -3
+    # A source with a negative weight says nothing about the share that is kept.
+    weights, both = np.array([2.0, -1.0]), np.array([[2.0], [2.0]])
+    found = response(weights, control, both, np.array([[-1.0], [5.0]]), nonnegative=True)
+    np.testing.assert_allclose(found, -1.5, rtol=1e-3)
+
+
+def test_gene_features_by_hand(build: Callable[..., Populations]) -> None:
+    populations = build({"A": RNG.normal(size=(3, 5))}, RNG.normal(size=(3, 2)), control_mean=RNG.uniform(size=(3, 5)))
+    control, state = RNG.uniform(size=5), RNG.normal(size=2)
+    found = gene_features(populations, np.array([0, 2]), state, control)
+    before, shift = populations.control_mean[[0, 2]], populations.shift[[0, 2]]
+    assert found.shape == (5, 12)
+    expected = [control, shift.mean(0), before.mean(0), (before + shift).mean(0), shift.std(0)]
+    np.testing.assert_allclose(found[:, :5], np.stack(expected, 1))
+    views: list[Any] = [(5, Weighting("kernel", 0.3)), (9, Weighting("ridge", 1.0))]
+    for column, view in views:
+        weights = source_weights(populations.state[[0, 2]], state, np.ones(2), view)
+        np.testing.assert_allclose(found[:, column], weights @ shift)
+
+
+def test_a_correction_learns_a_rule_that_genes_share() -> None:
+    features = [RNG.normal(size=(300, 2)) for _ in range(3)]
+    rule = [np.where(x[:, 0] > 0, 1.0, -0.5) for x in features]
+    fit = GeneCorrection(seed=0).fit(features, rule, [1.0, 1.0, 1.0])
+    np.testing.assert_allclose(fit.predict(np.array([[1.0, 0.0], [-1.0, 0.0]])), [1.0, -0.5], atol=0.02)
+    ignored = GeneCorrection(seed=0).fit(features, [rule[0], rule[1], 9 * rule[2]], [1.0, 1.0, 0.0])
+    np.testing.assert_allclose(ignored.predict(np.array([[1.0, 0.0]])), [1.0], atol=0.02)
+
+
+def test_trust_grows_with_both_numbers_of_cells(build: Callable[..., Populations]) -> None:
+    populations = build({"A": np.ones((2, 3))}, np.zeros((2, 1)), n_cells=20)
+    np.testing.assert_allclose(populations.weight, 0.25)
+    assert build({"A": np.ones((2, 3))}, np.zeros((2, 1))).weight.min() > 0.999
+
+
+def test_populations_are_checked(build: Callable[..., Populations]) -> None:
+    good = build({"A": np.ones((2, 3)), "A+B": np.ones((2, 3))}, np.zeros((2, 1)))
+    fields = {name: getattr(good, name) for name in good.__dataclass_fields__}
+    assert {k: v.tolist() for k, v in good.rows_of.items()} == {("A",): [0, 1], ("A", "B"): [2, 3]}
+    with pytest.raises(ValueError, match=r"4 populations.*'shift': 3"):
+        Populations(**{**fields, "shift": good.shift[:3]})
+    with pytest.raises(ValueError, match="2 control means, but 1 states"):
+        Populations(**{**fields, "state": good.state[:1]})
+    with pytest.raises(ValueError, match="not finite"):
+        Populations(**{**fields, "shift": np.full((4, 3), np.nan)})
