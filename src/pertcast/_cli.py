@@ -1,0 +1,176 @@
+"""The command line: ``pertcast demo``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pertcast as pc
+from pertcast._demo import DEFAULT, METRICS, QUICK, choose_held_out, format_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+
+    from pertcast._demo import DemoSize
+
+__all__ = ["main", "run_demo"]
+
+CEILING = "noise ceiling"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments
+        Words of the command line; those of the process by default.
+    """
+    parser = argparse.ArgumentParser(prog="pertcast", description=pc.__doc__.partition("\n")[0])
+    parser.add_argument("-v", "--version", action="version", version=f"pertcast {pc.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    text = "Simulate a screen, train PerturbDiff on part of it, and score its prediction of the rest."
+    demo = commands.add_parser("demo", help=text, description=text)
+    demo.add_argument("--out", type=Path, default=Path("pertcast-demo"), help="folder of the results (%(default)s)")
+    demo.add_argument("--quick", action="store_true", help="a smaller screen")
+    demo.add_argument("--seed", type=int, default=0, help="seed of the screen and of training (%(default)s)")
+    options = parser.parse_args(arguments)
+    if options.seed < 0:
+        demo.error(f"--seed must be at least 0, but found {options.seed}.")
+    if options.out.exists() and not options.out.is_dir():
+        demo.error(f"--out must be a folder, but {options.out} is a file.")
+    _show_messages()
+    run_demo(options.out, QUICK if options.quick else DEFAULT, seed=options.seed)
+
+
+def run_demo(out: Path, size: DemoSize = DEFAULT, *, seed: int = 0) -> pd.DataFrame:
+    """Simulate a screen, hold conditions out, predict them from control cells, score, plot and write the results.
+
+    The held-out cells are removed before any model is set up; they are read again only to score. Predicted and real
+    cells are pooled over donors for each perturbation and cell type.
+
+    Parameters
+    ----------
+    out
+        Folder for ``predicted.h5ad``, ``scores.csv``, ``mean_expression.png`` and ``embedding.png``.
+    size
+        Size of the screen.
+    seed
+        Seed of the screen, of what is held out and of the models.
+
+    Returns
+    -------
+    The table of ``scores.csv``: perturbation, cell_type, model, metric, value, n_real, n_predicted.
+    """
+    import numpy as np
+
+    out.mkdir(parents=True, exist_ok=True)
+    adata = pc.data.simulate_screen(
+        size.n_cells_per_condition,
+        n_genes=size.n_genes,
+        n_cell_types=size.n_cell_types,
+        n_donors=size.n_donors,
+        n_perturbations=size.n_perturbations,
+        combinations=size.n_combinations,
+        effect_size=size.effect_size,
+        median_counts=size.median_counts,
+        seed=seed,
+    )
+    held_out = choose_held_out(adata.obs, np.random.default_rng(seed))
+    test = held_out.mask(adata.obs)
+    controls = adata[adata.obs["perturbation"] == "control"].copy()
+    print(f"Simulated a screen of {adata.n_obs} cells and {adata.n_vars} genes.")
+    print(f"Held out: all perturbed cells of {held_out.cell_type}, and {held_out.combination} everywhere.")
+
+    baselines = pc.baselines
+    models = {
+        "control": baselines.NoEffect,
+        "mean shift": baselines.PerturbationShift,
+        "weighted shift": baselines.ContextWeightedShift,
+        "PerturbDiff": pc.PerturbDiff,
+    }
+    names = sorted(adata.obs["perturbation"][test].unique())
+    predictions: dict[str, AnnData] = {}
+    for name, model_class in models.items():
+        print(f"\n== {name}", flush=True)
+        training = adata[~test].copy()
+        model_class.setup_anndata(training, cell_type_key="cell_type", batch_key="donor")
+        model: Any = model_class(training, seed=seed) if model_class is pc.PerturbDiff else model_class(training)
+        model.train(**({"max_epochs": size.max_epochs} if model_class is pc.PerturbDiff else {}))
+        predicted = model.predict(controls, names, seed=seed, progressbar=model_class is pc.PerturbDiff)
+        predictions[name] = predicted[held_out.mask(predicted.obs)].copy()
+
+    scores = _score(adata[test], controls, predictions, seed=seed)
+    print("\n== Held-out conditions")
+    for metric, title in METRICS.items():
+        print(f"\n{title}\n{format_scores(scores, metric)}")
+    print(f"\n{CEILING}: one half of the real cells against the other half.")
+    print(
+        "shifts: control cells plus the shift in the training cell types; a new combination gets the sum of its parts."
+    )
+    scores.to_csv(out / "scores.csv", index=False)
+    predictions["PerturbDiff"].write_h5ad(out / "predicted.h5ad")
+    _plot(out, adata[test], controls, predictions["PerturbDiff"], scores)
+    files = ("predicted.h5ad", "scores.csv", "mean_expression.png", "embedding.png")
+    print(f"\nWrote {', '.join(files)} to {out}.")
+    return scores
+
+
+def _score(real: AnnData, controls: AnnData, predictions: dict[str, AnnData], *, seed: int) -> pd.DataFrame:
+    """Score every model and the noise ceiling on every held-out condition; a tidy table."""
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(seed)
+    rows = []
+    for (perturbation, cell_type), obs in real.obs.groupby(["perturbation", "cell_type"], observed=True):
+        control = controls[controls.obs["cell_type"] == cell_type].X
+        cells = real[rng.permutation(obs.index.to_numpy())].X
+        half = len(obs) // 2
+        pairs = {name: (_cells(each, perturbation, cell_type).X, cells) for name, each in predictions.items()}
+        for name, (predicted, target) in {**pairs, CEILING: (cells[:half], cells[half:])}.items():
+            values = {
+                "energy_distance": pc.tl.energy_distance(predicted, target),
+                "shift_pearson": np.nan if name == "control" else pc.tl.shift_pearson(predicted, target, control),
+            }
+            counts = {"n_real": target.shape[0], "n_predicted": predicted.shape[0]}
+            condition = {"perturbation": perturbation, "cell_type": cell_type, "model": name}
+            rows += [{**condition, "metric": metric, "value": value, **counts} for metric, value in values.items()]
+    return pd.DataFrame(rows)
+
+
+def _plot(out: Path, real: AnnData, controls: AnnData, predicted: AnnData, scores: pd.DataFrame) -> None:
+    """Plot the held-out condition that differs most from control."""
+    from matplotlib.figure import Figure
+
+    effect = scores[(scores["model"] == "control") & (scores["metric"] == "energy_distance")]
+    strongest = effect.loc[effect["value"].idxmax()]
+    condition = strongest["perturbation"], strongest["cell_type"]
+    cells = _cells(real, *condition), _cells(predicted, *condition), _cells(controls, "control", condition[1])
+    for name, plot in (("mean_expression", pc.pl.mean_expression), ("embedding", pc.pl.embedding)):
+        ax = Figure(figsize=(5.5, 4.5), layout="constrained").subplots()
+        plot(*cells, ax=ax, title=f"{condition[0]} in {condition[1]}, held out", save=out / f"{name}.png")
+
+
+def _cells(adata: AnnData, perturbation: str, cell_type: str) -> AnnData:
+    """Cells of one perturbation and cell type, over all donors."""
+    return adata[((adata.obs["perturbation"] == perturbation) & (adata.obs["cell_type"] == cell_type)).to_numpy()]
+
+
+def _show_messages() -> None:
+    """Show what pertcast decides, and hide Lightning's notes on hardware."""
+    import lightning.pytorch  # noqa: F401 - on import it sets the level that is changed below
+
+    logger = logging.getLogger("pertcast")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.StreamHandler(sys.stdout))
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\.")

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import pertcast as pc
+from pertcast._cli import main, run_demo
+from pertcast._demo import DemoSize, HeldOut, choose_held_out, format_scores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODELS = {"control", "mean shift", "weighted shift", "PerturbDiff", "noise ceiling"}
+TINY = DemoSize(40, 60, n_cell_types=3, n_donors=1, n_perturbations=2, n_combinations=1, effect_size=3, max_epochs=1)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "new"
+    run_demo(folder, TINY, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scores(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "scores.csv")
+
+
+@pytest.fixture(scope="module")
+def screen() -> ad.AnnData:
+    return pc.data.simulate_screen(
+        40, n_genes=60, n_cell_types=3, n_donors=1, n_perturbations=2, combinations=1, effect_size=3,
+        median_counts=3000, seed=1,
+    )  # fmt: skip
+
+
+class TestDemo:
+    def test_writes_plots(self, out: Path) -> None:
+        files = {path.name for path in out.iterdir()}
+        assert files == {"predicted.h5ad", "scores.csv", "mean_expression.png", "embedding.png"}
+        for name in ("mean_expression.png", "embedding.png"):
+            assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+    def test_every_held_out_condition_has_every_score(self, scores: pd.DataFrame) -> None:
+        conditions = scores[["perturbation", "cell_type"]].drop_duplicates()
+        assert len(conditions) == 3 + 2  # all three perturbations in one type, the combination in the two others
+        assert set(scores["model"]) == MODELS
+        keys = ["perturbation", "cell_type", "model", "metric"]
+        assert not scores.duplicated(keys).any()
+        assert len(scores) == len(conditions) * len(MODELS) * 2
+        undefined = (scores["model"] == "control") & (scores["metric"] == "shift_pearson")
+        assert scores["value"].isna().equals(undefined)
+
+    def test_ceiling_is_below_control(self, scores: pd.DataFrame) -> None:
+        energy = scores[scores["metric"] == "energy_distance"].groupby("model")["value"].mean()
+        assert energy["noise ceiling"] < 0.2 * energy["control"]
+
+    def test_ceiling_halves_are_disjoint(self, scores: pd.DataFrame) -> None:
+        ceiling = scores["model"] == "noise ceiling"
+        assert set(scores.loc[ceiling, "n_real"]) == set(scores.loc[ceiling, "n_predicted"]) == {20}
+        assert set(scores.loc[~ceiling, "n_real"]) == {40}
+
+    def test_control_score_is_the_distance_to_control_cells(self, scores: pd.DataFrame, screen: ad.AnnData) -> None:
+        chosen = scores[(scores["model"] == "control") & (scores["metric"] == "energy_distance")]
+        for row in chosen.itertuples():
+            in_type = screen.obs["cell_type"] == row.cell_type
+            real = screen[(in_type & (screen.obs["perturbation"] == row.perturbation)).to_numpy()]
+            control = screen[(in_type & (screen.obs["perturbation"] == "control")).to_numpy()]
+            assert row.value == pytest.approx(pc.tl.energy_distance(real.X, control.X), rel=1e-5)
+
+    def test_predictions_hold_the_held_out_conditions_only(
+        self, out: Path, scores: pd.DataFrame, screen: ad.AnnData
+    ) -> None:
+        predicted = ad.read_h5ad(out / "predicted.h5ad")
+        assert predicted.uns["pertcast"]["model"] == "PerturbDiff"
+        assert predicted.var_names.equals(screen.var_names)
+        found = set(zip(predicted.obs["perturbation"], predicted.obs["cell_type"], strict=True))
+        held_out = choose_held_out(screen.obs, np.random.default_rng(1))
+        expected = screen.obs[held_out.mask(screen.obs)]
+        assert found == set(zip(expected["perturbation"], expected["cell_type"], strict=True))
+        assert found == set(zip(scores["perturbation"], scores["cell_type"], strict=True))
+
+
+class TestHeldOut:
+    def test_mask_spares_controls_and_parts(self) -> None:
+        obs = pd.DataFrame(
+            {
+                "perturbation": ["control", "A", "A+B", "A", "A+B", "control", "B+C"],
+                "cell_type": ["t", "t", "t", "u", "u", "u", "u"],
+            }
+        )
+        assert HeldOut("t", "A+B").mask(obs).tolist() == [False, True, True, False, True, False, False]
+
+    def test_needs_a_combination(self) -> None:
+        obs = pd.DataFrame({"perturbation": ["control", "A"], "cell_type": ["t", "t"]})
+        with pytest.raises(ValueError, match="no combination of perturbations to hold out"):
+            choose_held_out(obs, np.random.default_rng(0))
+
+
+def test_table_has_measured_conditions_and_their_mean() -> None:
+    rows = [("A", "t", "x", 1.0), ("A", "t", "y", 3.0), ("B", "u", "x", 2.0), ("B", "u", "y", np.nan)]
+    scores = pd.DataFrame(rows, columns=["perturbation", "cell_type", "model", "value"]).assign(metric="m")
+    lines = [line.split() for line in format_scores(scores, "m").splitlines()]
+    assert lines[1:] == [["A", "t", "1.000", "3.000"], ["B", "u", "2.000", "-"], ["mean", "1.500", "3.000"]]
+
+
+class TestArguments:
+    @pytest.mark.parametrize("flag", ["--version", "-v"])
+    def test_version(self, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as stop:
+            main([flag])
+        assert stop.value.code == 0
+        assert capsys.readouterr().out == f"pertcast {pc.__version__}\n"
+
+    @pytest.mark.parametrize(("words", "shown"), [(["--help"], "demo"), (["demo", "--help"], "--quick")])
+    def test_help(self, words: list[str], shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 0
+        assert shown in capsys.readouterr().out
+
+    def test_bad_arguments_are_usage_errors(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = tmp_path / "file"
+        file.touch()
+        for words, message in [
+            ([], "required"),
+            (["demo", "--seed", "-1"], "--seed must be at least 0"),
+            (["demo", "--out", str(file)], "is a file"),
+        ]:
+            with pytest.raises(SystemExit) as stop:
+                main(words)
+            assert stop.value.code == 2
+            assert message in capsys.readouterr().err
