@@ -39,6 +39,7 @@ exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 # API pages: what a package re-exports in __all__ is what it documents.
 autosummary_generate = True
 autosummary_ignore_module_all = False
+autosummary_imported_members = True  # `pertcast.data` imports its names on first use
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 typehints_defaults = "braces"
@@ -102,18 +103,18 @@ ogp_social_cards = {"enable": False}
 def resolve_reexport(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: TextElement) -> Element | None:
     """Link ``pertcast.data._index.Name``, where a class is defined, to ``pertcast.data.Name``, its public name.
 
-    A private base class has no page of its own and stays plain text.
+    ``pertcast.Name`` is a shortcut to ``pertcast.model.Name``. What a private module defines and no package re-exports,
+    such as a base class, has no page of its own and stays plain text.
     """
     target = node.get("reftarget", "")
     public = re.sub(r"(?<=\.)_\w+\.", "", target)
+    private = public != target or public.rpartition(".")[2].startswith("_")
+    public = re.sub(r"^pertcast\.(?=[A-Z])", "pertcast.model.", public)
     if node.get("refdomain") != "py" or not target.startswith("pertcast."):
         return None
-    if public.rpartition(".")[2].startswith("_"):
-        return content
-    if public == target:
-        return None
     python = env.domains["py"]
-    return python.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], public, node, content)
+    found = python.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], public, node, content)
+    return content if found is None and private else found
 
 
 def setup(app: Sphinx) -> None:

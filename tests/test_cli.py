@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -31,7 +31,7 @@ def scores(out: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def screen() -> ad.AnnData:
+def screen() -> Any:
     return pc.data.simulate_screen(
         40, n_genes=60, n_cell_types=3, n_donors=1, n_perturbations=2, combinations=1, effect_size=3,
         median_counts=3000, seed=1,
@@ -64,7 +64,7 @@ class TestDemo:
         assert set(scores.loc[ceiling, "n_real"]) == set(scores.loc[ceiling, "n_predicted"]) == {20}
         assert set(scores.loc[~ceiling, "n_real"]) == {40}
 
-    def test_control_score_is_the_distance_to_control_cells(self, scores: pd.DataFrame, screen: ad.AnnData) -> None:
+    def test_control_score_is_the_distance_to_control_cells(self, scores: pd.DataFrame, screen: Any) -> None:
         chosen = scores[(scores["model"] == "control") & (scores["metric"] == "energy_distance")]
         for row in chosen.itertuples():
             in_type = screen.obs["cell_type"] == row.cell_type
@@ -72,9 +72,7 @@ class TestDemo:
             control = screen[(in_type & (screen.obs["perturbation"] == "control")).to_numpy()]
             assert row.value == pytest.approx(pc.tl.energy_distance(real.X, control.X), rel=1e-5)
 
-    def test_predictions_hold_the_held_out_conditions_only(
-        self, out: Path, scores: pd.DataFrame, screen: ad.AnnData
-    ) -> None:
+    def test_predictions_hold_the_held_out_conditions_only(self, out: Path, scores: pd.DataFrame, screen: Any) -> None:
         predicted = ad.read_h5ad(out / "predicted.h5ad")
         assert predicted.uns["pertcast"]["model"] == "PerturbDiff"
         assert predicted.var_names.equals(screen.var_names)

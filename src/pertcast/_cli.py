@@ -7,7 +7,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pertcast as pc
 from pertcast._demo import DEFAULT, METRICS, QUICK, choose_held_out, format_scores
@@ -83,29 +83,30 @@ def run_demo(out: Path, size: DemoSize = DEFAULT, *, seed: int = 0) -> pd.DataFr
         median_counts=size.median_counts,
         seed=seed,
     )
-    held_out = choose_held_out(adata.obs, np.random.default_rng(seed))
-    test = held_out.mask(adata.obs)
-    controls = adata[adata.obs["perturbation"] == "control"].copy()
+    obs = _obs(adata)
+    held_out = choose_held_out(obs, np.random.default_rng(seed))
+    test = held_out.mask(obs)
+    controls = adata[(obs["perturbation"] == "control").to_numpy()].copy()
     print(f"Simulated a screen of {adata.n_obs} cells and {adata.n_vars} genes.")
     print(f"Held out: all perturbed cells of {held_out.cell_type}, and {held_out.combination} everywhere.")
 
-    baselines = pc.baselines
-    models = {
-        "control": baselines.NoEffect,
-        "mean shift": baselines.PerturbationShift,
-        "weighted shift": baselines.ContextWeightedShift,
+    models: dict[str, Any] = {
+        "control": pc.baselines.NoEffect,
+        "mean shift": pc.baselines.PerturbationShift,
+        "weighted shift": pc.baselines.ContextWeightedShift,
         "PerturbDiff": pc.PerturbDiff,
     }
-    names = sorted(adata.obs["perturbation"][test].unique())
+    names = sorted(obs.loc[test, "perturbation"].unique())
     predictions: dict[str, AnnData] = {}
     for name, model_class in models.items():
         print(f"\n== {name}", flush=True)
         training = adata[~test].copy()
         model_class.setup_anndata(training, cell_type_key="cell_type", batch_key="donor")
-        model: Any = model_class(training, seed=seed) if model_class is pc.PerturbDiff else model_class(training)
-        model.train(**({"max_epochs": size.max_epochs} if model_class is pc.PerturbDiff else {}))
-        predicted = model.predict(controls, names, seed=seed, progressbar=model_class is pc.PerturbDiff)
-        predictions[name] = predicted[held_out.mask(predicted.obs)].copy()
+        is_baseline = model_class is not pc.PerturbDiff
+        model = model_class(training) if is_baseline else model_class(training, seed=seed)
+        model.train(**({} if is_baseline else {"max_epochs": size.max_epochs}))
+        predicted = model.predict(controls, names, seed=seed, progressbar=not is_baseline)
+        predictions[name] = predicted[held_out.mask(_obs(predicted))].copy()
 
     scores = _score(adata[test], controls, predictions, seed=seed)
     print("\n== Held-out conditions")
@@ -113,7 +114,7 @@ def run_demo(out: Path, size: DemoSize = DEFAULT, *, seed: int = 0) -> pd.DataFr
         print(f"\n{title}\n{format_scores(scores, metric)}")
     print(f"\n{CEILING}: one half of the real cells against the other half.")
     print(
-        "shifts: control cells plus the shift in the training cell types; a new combination gets the sum of its parts."
+        "shifts: control cells plus the shift of the training cell types; for a new combination the sum of its parts."
     )
     scores.to_csv(out / "scores.csv", index=False)
     predictions["PerturbDiff"].write_h5ad(out / "predicted.h5ad")
@@ -130,10 +131,12 @@ def _score(real: AnnData, controls: AnnData, predictions: dict[str, AnnData], *,
 
     rng = np.random.default_rng(seed)
     rows = []
-    for (perturbation, cell_type), obs in real.obs.groupby(["perturbation", "cell_type"], observed=True):
-        control = controls[controls.obs["cell_type"] == cell_type].X
-        cells = real[rng.permutation(obs.index.to_numpy())].X
-        half = len(obs) // 2
+    conditions = _obs(real)[["perturbation", "cell_type"]].astype(str).drop_duplicates()
+    for perturbation, cell_type in sorted(conditions.itertuples(index=False, name=None)):
+        control = _cells(controls, "control", cell_type).X
+        cells = _cells(real, perturbation, cell_type).X
+        cells = cells[rng.permutation(cells.shape[0])]
+        half = cells.shape[0] // 2
         pairs = {name: (_cells(each, perturbation, cell_type).X, cells) for name, each in predictions.items()}
         for name, (predicted, target) in {**pairs, CEILING: (cells[:half], cells[half:])}.items():
             values = {
@@ -151,17 +154,26 @@ def _plot(out: Path, real: AnnData, controls: AnnData, predicted: AnnData, score
     from matplotlib.figure import Figure
 
     effect = scores[(scores["model"] == "control") & (scores["metric"] == "energy_distance")]
-    strongest = effect.loc[effect["value"].idxmax()]
-    condition = strongest["perturbation"], strongest["cell_type"]
-    cells = _cells(real, *condition), _cells(predicted, *condition), _cells(controls, "control", condition[1])
+    perturbation, cell_type = effect.iloc[int(effect["value"].to_numpy().argmax())][["perturbation", "cell_type"]]
+    cells = [
+        _cells(real, perturbation, cell_type),
+        _cells(predicted, perturbation, cell_type),
+        _cells(controls, "control", cell_type),
+    ]
     for name, plot in (("mean_expression", pc.pl.mean_expression), ("embedding", pc.pl.embedding)):
         ax = Figure(figsize=(5.5, 4.5), layout="constrained").subplots()
-        plot(*cells, ax=ax, title=f"{condition[0]} in {condition[1]}, held out", save=out / f"{name}.png")
+        plot(*cells, ax=ax, title=f"{perturbation} in {cell_type}, held out", save=out / f"{name}.png")
 
 
-def _cells(adata: AnnData, perturbation: str, cell_type: str) -> AnnData:
+def _obs(adata: AnnData) -> pd.DataFrame:
+    """Table of the cells, which are in memory."""
+    return cast("pd.DataFrame", adata.obs)
+
+
+def _cells(adata: AnnData, perturbation: str, cell_type: str) -> Any:
     """Cells of one perturbation and cell type, over all donors."""
-    return adata[((adata.obs["perturbation"] == perturbation) & (adata.obs["cell_type"] == cell_type)).to_numpy()]
+    obs = _obs(adata)
+    return adata[((obs["perturbation"] == perturbation) & (obs["cell_type"] == cell_type)).to_numpy()]
 
 
 def _show_messages() -> None:

@@ -29,7 +29,7 @@ class LoadMixin(BaseModelClass):
         Parameters
         ----------
         dir_path
-            Folder that :meth:`save` wrote. It holds a pickle: load only files that you trust.
+            Folder that ``save`` wrote. It holds a pickle: load only files that you trust.
         adata
             Data to attach. None attaches saved data where there are any and otherwise none: such a model predicts from
             the control cells that are given to :meth:`predict`.

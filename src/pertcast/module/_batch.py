@@ -23,7 +23,7 @@ class SampleRequest(NamedTuple):
     control_mask: Tensor
     """Where ``control`` holds a cell, bool [1, N]."""
     shift: Tensor
-    """Anchor: forecast of the mean shift, [1, G]."""
+    """Forecast of the mean shift by the anchor, [1, G]."""
     part_ids: Tensor
     """Ids of the single perturbations, int64 [1, K]."""
     part_mask: Tensor

@@ -128,7 +128,7 @@ class PerturbDiffModule(BaseModuleClass):
         Parameters
         ----------
         tensors
-            A :class:`~pertcast.data.PopulationBatch`, and the anchor ``shift`` [B, G].
+            A ``pertcast.data.PopulationBatch``, and the anchor ``shift`` [B, G].
         generator
             Source of all randomness of the step, on the device of the batch.
         """
