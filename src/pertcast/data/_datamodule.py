@@ -86,7 +86,7 @@ class PopulationDataModule(LightningDataModule):
 
     @cached_property
     def train_idx(self) -> np.ndarray:
-        """Rows used in training: cells of the training conditions and their matched controls, sorted."""
+        """Rows of the cells of the training conditions and of their matched controls, sorted."""
         index, controls = self.screen.index, self.screen.controls
         groups = np.unique(controls.group[self.split.train])
         used = [index.groups.select(self.split.train).all_rows(), controls.groups.select(groups).all_rows()]

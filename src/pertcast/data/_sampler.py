@@ -20,21 +20,14 @@ __all__ = ["PopulationSampler", "SequentialPopulations", "SetRequest"]
 
 
 class SetRequest(NamedTuple):
-    """Rows of B sets of cells and of their matched controls.
-
-    Attributes
-    ----------
-    condition
-        Condition of each set, int64 ``[B]``.
-    target
-        Rows of the cells of each set, int64 ``[B, M]``; -1 pads a population of fewer than M cells.
-    control
-        Rows of matched control cells, int64 ``[B, N]``; -1 pads.
-    """
+    """Rows of B sets of cells and of their matched controls."""
 
     condition: np.ndarray
+    """Condition of each set, int64 ``[B]``."""
     target: np.ndarray
+    """Rows of the cells of each set, int64 ``[B, M]``; -1 pads a population of fewer than M cells."""
     control: np.ndarray
+    """Rows of matched control cells, int64 ``[B, N]``; -1 pads."""
 
     @property
     def target_mask(self) -> np.ndarray:

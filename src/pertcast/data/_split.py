@@ -152,7 +152,7 @@ def split_conditions(
     index
         Index of the screen.
     parts
-        Code of :class:`Part` for each cell, ``[N]``; see :func:`read_split_labels`.
+        Code of the part of each cell, ``[N]``; see :func:`~pertcast.data._split.read_split_labels`.
     validation_size
         Share of the units to hold out for validation, in [0, 1); 0 holds out none.
     kind
