@@ -76,9 +76,10 @@ def combination_anchor(build: Build, factor: float) -> tuple[ShiftAnchor, dict[s
 def test_combinations_are_scaled_sums_of_their_parts(build: Build) -> None:
     anchor, shifts = combination_anchor(build, 0.6)
     total = (shifts["A"] + shifts["B"])[:2]
-    scale = (total * shifts["A+B"][:2]).sum() / np.square(total).sum()
+    fitted = (total * shifts["A+B"][:2]).sum() / np.square(total).sum()
+    assert 0.5 < fitted < 0.7
+    scale = (fitted + 3) / (1 + 3)  # one measured combination beside three of additivity
     assert anchor.combination_scale == pytest.approx(scale)
-    assert 0.5 < scale < 0.7
     measured = anchor.shift(query("A", "C", context="c1"))
     np.testing.assert_allclose(measured, scale * (shifts["A"][1] + shifts["C"][1]))
     new = anchor.shift(query("A", "C"))
@@ -87,8 +88,8 @@ def test_combinations_are_scaled_sums_of_their_parts(build: Build) -> None:
     np.testing.assert_allclose(with_unknown, scale * shifts["A"][1])
 
 
-@pytest.mark.parametrize(("factor", "expected"), [(2.0, 1.0), (-1.0, 0.0)])
-def test_the_factor_of_combinations_lies_between_0_and_1(build: Build, factor: float, expected: float) -> None:
+@pytest.mark.parametrize(("factor", "expected"), [(2.0, 1.0), (-1.0, 0.75)])
+def test_the_fitted_factor_of_combinations_is_cut_to_0_and_1(build: Build, factor: float, expected: float) -> None:
     assert combination_anchor(build, factor)[0].combination_scale == expected
 
 

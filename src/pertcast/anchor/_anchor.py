@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_JUDGED = 120
 _MAX_FOLDS = 5
+_ADDITIVE_PRIOR = 3
 
 
 class AnchorQuery(NamedTuple):
@@ -247,16 +248,23 @@ class ShiftAnchor:
         return self.embedding.predict(np.asarray(self.vectors[name], dtype=float))
 
     def _choose_combination_scale(self) -> None:
-        """Fit the factor between the sum of the parts and a measured combination, where both are known."""
+        """Fit the factor between the sum of the parts and measured combinations, where both are known.
+
+        The least-squares factor, cut to [0, 1], counts as many times as there are distinct combinations; additivity
+        (the factor 1) counts as three of them, since a few combinations say little about the others.
+        """
         p = self.populations
         along = length = 0.0
+        measured = set()
         for row, parts in enumerate(p.perturbation):
             if len(parts) > 1 and all((part,) in p.rows_of for part in parts):
                 total = np.sum([self._part(self.query(row), part) for part in parts], axis=0)
                 along += p.weight[row] * float(total @ p.shift[row])
                 length += p.weight[row] * float(total @ total)
+                measured.add(tuple(parts))
         if length > 0:
-            self.combination_scale = float(np.clip(along / length, 0, 1))
+            fitted, n = float(np.clip(along / length, 0, 1)), len(measured)
+            self.combination_scale = (n * fitted + _ADDITIVE_PRIOR) / (n + _ADDITIVE_PRIOR)
 
     def _part(self, query: AnchorQuery, part: str) -> np.ndarray:
         """Shift of one part of a combination: as measured in the same context, else forecast."""
