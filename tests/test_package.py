@@ -36,10 +36,9 @@ def loaded_after(statement: str) -> set[str]:
 
 
 def readme_commands() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"^## Set up\n(?:(?!^## ).*\n)*?```bash\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    assert block is not None, "README.md has no bash block under '## Set up'"
-    return [line for line in block[1].splitlines() if line.strip()]
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Set up\n", 1)[1].split("\n## ", 1)[0]
+    block = section.split("```bash\n", 1)[1].split("```", 1)[0]
+    return [line for line in block.splitlines() if line.strip()]
 
 
 def test_import_is_light() -> None:
