@@ -104,12 +104,12 @@ def test_nothing_is_known_of_an_unknown_perturbation(build: Build) -> None:
     assert not anchor.shift(query("unheard")).any()
 
 
-def test_mean_shift_is_the_mean_over_measured_singles(build: Build) -> None:
+def test_mean_shift_is_the_mean_over_the_names(build: Build) -> None:
     anchor, shifts = combination_anchor(build, 0.6)
-    here = anchor.mean_shift(query("anything", context="c2"))
+    here = anchor.mean_shift(query("anything", context="c2"), "ABC")
     np.testing.assert_allclose(here, np.mean([shifts[name][2] for name in "ABC"], axis=0))
-    elsewhere = anchor.mean_shift(query("anything"))
-    np.testing.assert_allclose(elsewhere, np.mean([anchor.shift(query(name)) for name in "ABC"], axis=0))
+    elsewhere = anchor.mean_shift(query("anything"), ["A", "C"])
+    np.testing.assert_allclose(elsewhere, np.mean([anchor.shift(query(name)) for name in "AC"], axis=0))
 
 
 def test_vectors_forecast_what_no_other_context_shows(build: Build) -> None:
@@ -139,7 +139,7 @@ def test_forecasts_never_fall_below_zero_expression(build: Build) -> None:
         low = query(*parts, control=0.1)
         assert (anchor.shift(low) >= -0.1).all()
         assert anchor.shift(low).min() < 0
-    assert anchor.mean_shift(query("X", control=0.1, context="c0")).min() == -0.1
+    assert anchor.mean_shift(query("X", control=0.1, context="c0"), "AB").min() == -0.1
     free = ShiftAnchor(populations, nonnegative=False, vectors=vectors)
     assert free.shift(query("A", control=0.1)).min() < -0.1
 

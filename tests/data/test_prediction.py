@@ -289,9 +289,10 @@ class TestPerturbations:
         tasks = spy(model)
         predicted = model.predict(controls, ["new+A"], unseen="mean")
         assert tasks[0].part_names == ("A", "new")
-        assert tasks[0].part_ids.tolist() == [0, -1]
+        assert tasks[0].stand_ins == (("A",), ("A", "B/x"))
         params = predicted.uns["pertcast"]["params"]
         assert (params["unseen"], params["unseen_perturbations"].tolist()) == ("mean", ["new"])
+        assert params["stand_ins"].tolist() == ["A | B/x"]
 
 
 class TestDosages:

@@ -159,8 +159,8 @@ def test_unseen_perturbations_are_errors_unless_asked_for(trained: pc.PerturbDif
         trained.predict(controls, ["pert_9"], progressbar=False)
     filled = trained.predict(controls, ["pert_9"], unseen="mean", progressbar=False)
     assert list(filled.uns["pertcast"]["params"]["unseen_perturbations"]) == ["pert_9"]
-    with pytest.raises(ValueError, match="neighbours"):
-        trained.predict(controls, ["pert_9"], unseen="neighbours", progressbar=False)
+    with pytest.raises(ValueError, match="needs vectors"):
+        trained.predict(controls, ["pert_0"], unseen="neighbours", progressbar=False)
     with pytest.raises(ValueError, match="condition_dropout"):
         trained.predict(controls, ["pert_0"], guidance_scale=1.0, progressbar=False)
     with pytest.raises(ValueError, match="n_steps"):

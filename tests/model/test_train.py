@@ -157,6 +157,7 @@ def test_training_again_goes_on(screen: Any) -> None:
     updates = int(model.module.average.n_updates)
     model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
     assert int(model.module.average.n_updates) == updates + 2
+    assert model._model_summary_string.count("trained on") == 1
 
 
 def test_embeddings(trained: pc.PerturbDiff, screen: Any) -> None:
@@ -200,6 +201,43 @@ def test_dosages_and_vectors_of_unseen_perturbations() -> None:
     assert sorted(set(both.obs["dosage"].astype(float))) == [0.1, 1.0]
     unseen: Any = model.predict(controls, ["pert_4"], dosages=1.0, progressbar=False)
     assert np.isfinite(unseen.X.toarray()).all()
+
+
+def test_neighbours_speak_for_a_perturbation_that_was_never_measured() -> None:
+    adata = pc.data.simulate_screen(12, n_genes=40, n_cell_types=3, n_donors=1, n_perturbations=7, combinations=0)
+    rng = np.random.default_rng(0)
+    adata.uns["vectors"] = {f"pert_{i}": rng.normal(size=4) for i in range(8)}
+    pc.PerturbDiff.setup_anndata(adata, cell_type_key="cell_type", perturbation_embedding_key="vectors")
+    model = pc.PerturbDiff(adata, **SMALL)
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    model.module.gate.set(0.0)
+    controls: Any = controls_of(adata, "type_0")
+    controls.obs["cell_type"] = "new"
+    predicted: Any = model.predict(controls, ["pert_7"], unseen="neighbours", progressbar=False)
+    params = predicted.uns["pertcast"]["params"]
+    names = params["stand_ins"][0].split(" | ")
+    assert (params["unseen"], list(params["unseen_perturbations"]), len(names)) == ("neighbours", ["pert_7"], 5)
+    forecaster = model.forecaster_
+    assert forecaster is not None
+    mean = np.asarray(controls.X.mean(0)).ravel()
+    shifts = [forecaster.shift((name,), 1.0, mean, "new", "all") for name in names]
+    moved = np.maximum(controls.X.toarray() + np.mean(shifts, axis=0), 0)
+    rows = controls.obs_names.get_indexer(predicted.obs["source_cell"])
+    np.testing.assert_allclose(predicted.X.toarray(), moved[rows], atol=1e-5)
+    model.module.gate.set(1.0)
+    alike: Any = [model.predict(controls, ["pert_7"], unseen=u, progressbar=False).X for u in ("error", "neighbours")]
+    assert abs(alike[0] - alike[1]).max() > 0.01
+
+
+def test_a_perturbation_of_the_test_part_is_unknown_without_a_vector(screen: Any) -> None:
+    screen.obs["split"] = np.where(screen.obs["perturbation"].astype(str).str.contains("pert_2"), "test", "train")
+    pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type", split_key="split")
+    model = pc.PerturbDiff(screen, **SMALL)
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    with pytest.raises(ValueError, match="'pert_2' has no cells in the training part"):
+        model.predict(perturbations=["pert_2"], progressbar=False)
+    filled = model.predict(perturbations=["pert_2"], unseen="mean", progressbar=False)
+    assert list(filled.uns["pertcast"]["params"]["stand_ins"]) == ["pert_0 | pert_1"]
 
 
 def test_mudata(screen: Any) -> None:

@@ -107,7 +107,8 @@ def test_the_condition_matters(
     make_module: MakeModule, request_of_two: SampleRequest, name: str, value: list[Any]
 ) -> None:
     module = make_module()
-    changed = request_of_two._replace(**{name: torch.tensor(value)})
+    replaced: dict[str, Any] = {name: torch.tensor(value)}
+    changed = request_of_two._replace(**replaced)
     assert (sample(module, changed) - sample(module, request_of_two)).abs().max() > 1e-3
 
 

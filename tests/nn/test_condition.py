@@ -66,19 +66,30 @@ def test_parts_without_a_learned_vector_use_given_vectors_alone() -> None:
 def test_given_vectors_are_centred_and_scaled_once() -> None:
     net, torch_scaled = encoder(), encoder()
     given = torch.randn(N_ALL, 4, generator=torch.Generator().manual_seed(7))
-    expected = ((given - given.mean(0)) / given.std()).double()
+    expected = ((given - given.mean(0)) / given.std(correction=0)).double()
     torch.testing.assert_close(net.vectors, expected, rtol=0, atol=1e-6)
     scaled = ConditionEncoder(N_TRAINED, N_HIDDEN, vectors=5 * given + 3)
     torch.testing.assert_close(scaled.vectors.double(), torch_scaled.vectors, rtol=0, atol=1e-5)
 
 
+def test_given_parts_replace_those_of_the_ids() -> None:
+    net = encoder()
+    vectors = net.part_vectors(torch.tensor([[2]]))
+    same(encode(net, [[0]], parts=vectors), encode(net, [[2]]))
+
+
 @pytest.mark.parametrize("vectors", [True, False])
-def test_minus_one_is_the_mean_of_the_trained_parts(vectors: bool) -> None:
+def test_parts_without_training_cells_have_no_learned_vector(vectors: bool) -> None:
     net = encoder(vectors=vectors)
-    trained = net.part_vectors(torch.arange(N_TRAINED)[None])[0]
-    unknown = net.part_vectors(torch.tensor([[-1, 0]]))[0]
-    same(unknown[0], trained.mean(0))
-    same(unknown[1], trained[0])
+    before = net.part_vectors(torch.tensor([[0, 1]]))[0]
+    net.set_seen(torch.tensor([0, 2]))
+    after = net.part_vectors(torch.tensor([[0, 1]]))[0]
+    same(after[0], before[0])
+    same(after[1], before[1] - net.identity.weight[1])
+
+
+def test_a_single_given_number_is_no_division_by_zero() -> None:
+    assert ConditionEncoder(1, N_HIDDEN, vectors=torch.tensor([[2.0]])).vectors.tolist() == [[0.0]]
 
 
 def test_dropped_identities_leave_the_given_vectors() -> None:

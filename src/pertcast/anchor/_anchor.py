@@ -13,7 +13,7 @@ from pertcast.anchor._response import gene_features, response
 from pertcast.anchor._weights import WEIGHTINGS, Weighting, source_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pertcast.anchor._populations import Populations
 
@@ -98,21 +98,21 @@ class ShiftAnchor:
         shift = self._shift(query)
         return np.maximum(shift, -query.control_mean) if self.nonnegative else shift
 
-    def mean_shift(self, query: AnchorQuery) -> np.ndarray:
-        """Forecast for a single perturbation of which nothing is known: the mean over those that were measured.
+    def mean_shift(self, query: AnchorQuery, names: Sequence[str]) -> np.ndarray:
+        """Forecast for a single perturbation that others stand in for: the mean of their forecasts.
 
         Parameters
         ----------
         query
             The population; its perturbation is not used.
+        names
+            Single perturbations, at least one.
 
         Returns
         -------
         float64 ``[G]``; with non-negative data never below minus the mean of the controls.
         """
-        names = [parts[0] for parts in self.populations.rows_of if len(parts) == 1]
-        shifts = [self._part(query, name) for name in names]
-        shift = np.mean(shifts, axis=0) if shifts else np.zeros_like(query.control_mean)
+        shift = np.mean([self._part(query, name) for name in names], axis=0)
         return np.maximum(shift, -query.control_mean) if self.nonnegative else shift
 
     def query(self, row: int, *, within_context: bool = False) -> AnchorQuery:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._request import Dosages
-    from pertcast.data._screen import Screen
+    from pertcast.data._screen import Screen, ScreenMetadata
+    from pertcast.data._stand_ins import Unseen
     from pertcast.data._tasks import PredictionTask
 
 __all__ = ["Baseline"]
@@ -156,6 +157,13 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
     @abstractmethod
     def _shift(self, query: ControlQuery, population: ControlPopulation, request: Request) -> np.ndarray:
         """Shift of the mean of a population, ``[G]``."""
+
+    def _check_requests(
+        self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen
+    ) -> dict[str, tuple[str, ...]]:
+        """Raise if a name is not known; a baseline that needs more of it raises in its own version."""
+        metadata.vocabulary.encode([request.perturbation for request in requests])
+        return {}
 
     def _predict_task(
         self, query: ControlQuery, task: PredictionTask, *, batch_size: int | None, options: Mapping[str, Any]

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from pertcast.data._prediction import Unseen
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._request import Request
     from pertcast.data._screen import Screen, ScreenMetadata
+    from pertcast.data._stand_ins import Unseen
 
 __all__ = ["ShiftBaseline"]
 
@@ -77,10 +77,13 @@ class ShiftBaseline(Baseline):
             total += self._weights(query, population, self.context_of_shift_[rows]) @ self.shifts_[rows]
         return total
 
-    def _check_requests(self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen) -> None:
-        super()._check_requests(requests, metadata, unseen=unseen)
+    def _check_requests(
+        self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen
+    ) -> dict[str, tuple[str, ...]]:
+        stand_ins = super()._check_requests(requests, metadata, unseen=unseen)
         for request in requests:
             self._rows_of_parts(request, metadata)
+        return stand_ins
 
     def _rows_of_parts(self, request: Request, metadata: ScreenMetadata) -> list[list[int]]:
         """Rows of the shifts to average: those of the perturbation, or of each part of a combination."""

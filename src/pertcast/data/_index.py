@@ -11,7 +11,7 @@ import pandas as pd
 
 from pertcast.data._codes import NAME_SEPARATOR, combine_codes
 from pertcast.data._factors import ScreenFactors
-from pertcast.data._grammar import canonical_names
+from pertcast.data._grammar import canonical_names, parse_perturbation
 from pertcast.data._groups import RowGroups
 from pertcast.data._messages import shorten
 
@@ -220,6 +220,10 @@ class ConditionIndex:
     def rows(self, condition: int | np.integer) -> np.ndarray:
         """Row numbers of the cells of a condition, as a view."""
         return self.groups.rows(condition)
+
+    def parts(self, perturbation: int | np.integer) -> tuple[str, ...]:
+        """Single perturbations of a perturbation code, sorted; none for the control."""
+        return parse_perturbation(self.perturbation_names[perturbation], self.perturbation_names[0])
 
     def names(self, conditions: ArrayLike | None = None) -> list[str]:
         """Readable names: perturbation, dosage (where it varies), context and batch (where there are several).

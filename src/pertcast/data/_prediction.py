@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scvi.utils import track
 
 from pertcast import __version__
+from pertcast.data._grammar import parse_perturbation
 from pertcast.data._key_added import check_key_added, write_predictions
 from pertcast.data._predicted import PredictedCells, check_obs_columns, predicted_adata
 from pertcast.data._query import ControlQuery
 from pertcast.data._request import resolve_requests
 from pertcast.data._screen import screen_metadata_from_registry
+from pertcast.data._stand_ins import find_stand_ins
 from pertcast.data._tasks import make_tasks
 
 if TYPE_CHECKING:
@@ -23,11 +25,10 @@ if TYPE_CHECKING:
 
     from pertcast.data._request import Dosages, Request
     from pertcast.data._screen import ScreenMetadata
+    from pertcast.data._stand_ins import Unseen
     from pertcast.data._tasks import PredictionTask
 
-__all__ = ["PredictMixin", "Unseen"]
-
-Unseen = Literal["error", "mean", "neighbours"]
+__all__ = ["PredictMixin"]
 
 
 class PredictMixin:
@@ -68,7 +69,9 @@ class PredictMixin:
         """
         raise NotImplementedError
 
-    def _check_requests(self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen) -> None:
+    def _check_requests(
+        self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen
+    ) -> dict[str, tuple[str, ...]]:
         """Raise if something cannot be predicted, before any work is done.
 
         Parameters
@@ -78,15 +81,23 @@ class PredictMixin:
         metadata
             What the model knows of its training data.
         unseen
-            What to do about perturbations that the vocabulary does not know.
+            What to do about perturbations that were never measured.
+
+        Returns
+        -------
+        The measured perturbations that stand in for others; see :func:`~pertcast.data._stand_ins.find_stand_ins`.
 
         Raises
         ------
         ValueError
-            If a perturbation is unknown and ``unseen`` is ``"error"``.
+            If a perturbation is unknown and nothing stands in for it.
         """
-        if unseen == "error":
-            metadata.vocabulary.encode([request.perturbation for request in requests])
+        names = [request.perturbation for request in requests]
+        return find_stand_ins(names, metadata.vocabulary, unseen, measured=self._measured(metadata))
+
+    def _measured(self, metadata: ScreenMetadata) -> set[str]:
+        """Single perturbations with training cells, alone or in combinations."""
+        return {part for name in self.dosages_ for part in parse_perturbation(name, metadata.control)}
 
     def _predict(
         self,
@@ -129,7 +140,7 @@ class PredictMixin:
         progressbar
             Whether to show a progress bar.
         unseen
-            What to do about perturbations that the vocabulary does not know.
+            What to do about perturbations that were never measured.
         options
             Options of the model. They are handed to :meth:`_predict_task`, and those that are not ``None`` are written
             to ``uns["pertcast"]``.
@@ -155,13 +166,15 @@ class PredictMixin:
         options = dict(options or {})
         metadata = screen_metadata_from_registry(self.registry)
         requests = resolve_requests(perturbations, dosages, metadata, self.dosages_)
-        self._check_requests(requests, metadata, unseen=unseen)
+        stand_ins = self._check_requests(requests, metadata, unseen=unseen)
         query = ControlQuery.from_adata(cells, metadata, contexts=contexts)
         check_obs_columns(query)
         if key_added is not None:
             check_key_added(key_added, query, len(requests), n_cells=n_cells)
 
-        tasks = make_tasks(query, requests, n_cells=n_cells, n_populations=n_populations, seed=seed)
+        tasks = make_tasks(
+            query, requests, n_cells=n_cells, n_populations=n_populations, seed=seed, stand_ins=stand_ins
+        )
         total = sum(len(task.sources) for task in tasks)
         predicted = PredictedCells(total, len(metadata.var_names), is_sparse=query.is_sparse)
         bar = track(tasks, description="Predicting", disable=not progressbar, style="tqdm")
@@ -176,15 +189,15 @@ class PredictMixin:
                 )
             predicted.add(values)
 
-        unknown = metadata.vocabulary.unknown(request.perturbation for request in requests)
         params = {
             "perturbations": np.array([request.perturbation for request in requests]),
             "n_populations": int(n_populations),
             "n_cells": n_cells,
             "contexts": None if contexts is None else np.array([contexts] if isinstance(contexts, str) else contexts),
             "batch_size": batch_size,
-            "unseen": unseen if unknown else None,
-            "unseen_perturbations": np.array(unknown) if unknown else None,
+            "unseen": unseen if stand_ins else None,
+            "unseen_perturbations": np.array(list(stand_ins)) if stand_ins else None,
+            "stand_ins": np.array([" | ".join(names) for names in stand_ins.values()]) if stand_ins else None,
         }
         if metadata.has_dosage:
             params["dosages"] = np.array([request.dosage for request in requests])

@@ -11,7 +11,7 @@ import numpy as np
 from pertcast.data._grammar import parse_perturbation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._request import Request
@@ -31,9 +31,8 @@ class PredictionTask:
         Canonical name.
     part_names
         Its K single perturbations, sorted.
-    part_ids
-        Their ids in the vocabulary, int64 ``[K]``; -1 for those that it does not know, which only an explicit choice
-        of ``unseen`` lets through.
+    stand_ins
+        For each of them the names that speak for it: itself, or the measured perturbations that stand in for it.
     dosage
         Dosage; 1 where the screen has none.
     draw
@@ -49,7 +48,7 @@ class PredictionTask:
     population: ControlPopulation
     perturbation: str
     part_names: tuple[str, ...]
-    part_ids: np.ndarray
+    stand_ins: tuple[tuple[str, ...], ...]
     dosage: float
     draw: int
     sources: np.ndarray
@@ -71,6 +70,7 @@ def make_tasks(
     n_cells: int | None = None,
     n_populations: int = 1,
     seed: int = 0,
+    stand_ins: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[PredictionTask]:
     """List the populations to predict: by request, then draw, then control population.
 
@@ -87,9 +87,10 @@ def make_tasks(
         Number of independent draws.
     seed
         Seed of all draws.
+    stand_ins
+        Measured perturbations that stand in for others; see :func:`~pertcast.data._stand_ins.find_stand_ins`.
     """
-    vocabulary = query.metadata.vocabulary
-    known = {name: code for code, name in enumerate(vocabulary.names)}
+    replaced = dict(stand_ins or {})
     sizes = _sizes(query.populations, n_cells)
     sources = {
         (i, draw): _sources(population, size, _seed_of(seed, "sources", population, draw))
@@ -99,7 +100,6 @@ def make_tasks(
     tasks = []
     for request in requests:
         parts = parse_perturbation(request.perturbation, query.metadata.control)
-        ids = np.array([known.get(part, -1) for part in parts], dtype=np.int64)
         for draw in range(n_populations):
             for i, population in enumerate(query.populations):
                 if len(sources[i, draw]):
@@ -109,7 +109,7 @@ def make_tasks(
                             population=population,
                             perturbation=request.perturbation,
                             part_names=parts,
-                            part_ids=ids,
+                            stand_ins=tuple(replaced.get(part, (part,)) for part in parts),
                             dosage=request.dosage,
                             draw=draw,
                             sources=sources[i, draw],

@@ -74,7 +74,7 @@ def anchored_dataset(
         means = population_means(screen.X, groups) if len(validation) else np.zeros((0, shifts.shape[1]))
         for row, (condition, mean) in enumerate(zip(validation, means, strict=True), start=len(table)):
             shifts[row] = forecaster.shift(
-                tuple(index.perturbation_names[index.perturbation[condition]].split("+")),
+                index.parts(index.perturbation[condition]),
                 float(index.dosage[condition]),
                 mean,
                 index.context_names[index.context[condition]],

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pertcast.anchor import AnchorQuery, Populations, ShiftAnchor
-from pertcast.data import ShiftTable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Sequence
 
-    from pertcast.data import Screen
+    from pertcast.data import Screen, ShiftTable
     from pertcast.representation import PrincipalComponents
 
 __all__ = ["Forecaster", "fit_forecaster"]
@@ -52,7 +51,7 @@ class Forecaster:
         context: str,
         batch: str | None,
         *,
-        unknown: Collection[str] = (),
+        stand_ins: Sequence[tuple[str, ...]] | None = None,
     ) -> np.ndarray:
         """Forecast the shift of a population from all training populations but itself, float32 ``[G]``.
 
@@ -66,41 +65,43 @@ class Forecaster:
             Mean of the controls, ``[G]``.
         context, batch
             Names; with a batch of None nothing measured in the context is used.
-        unknown
-            Parts of which nothing is known; each counts as the mean of all measured perturbations.
+        stand_ins
+            For each part the names that speak for it; others than itself count with the mean of their forecasts.
         """
         mean = np.asarray(control_mean, dtype=float)
-        known = tuple(part for part in parts if part not in unknown)
+        speakers = [(part,) for part in parts] if stand_ins is None else list(stand_ins)
+        known = tuple(part for part, names in zip(parts, speakers, strict=True) if names == (part,))
         query = AnchorQuery(known, dosage, mean, self.state(mean), context, batch)
         shift = self.anchor.shift(query) if known else np.zeros_like(mean)
-        if unknown:
-            shift = shift + len(unknown) * self.anchor.mean_shift(query)
+        for part, names in zip(parts, speakers, strict=True):
+            if part not in known:
+                shift = shift + self.anchor.mean_shift(query, names)
         return shift.astype(np.float32)
 
 
 def fit_forecaster(
-    screen: Screen, conditions: np.ndarray, components: PrincipalComponents, *, nonnegative: bool, seed: int
-) -> tuple[Forecaster, ShiftTable]:
-    """Fit the anchor on conditions.
+    screen: Screen, components: PrincipalComponents, table: ShiftTable, *, nonnegative: bool, seed: int
+) -> Forecaster:
+    """Fit the anchor on the shifts of conditions.
 
     Parameters
     ----------
     screen
         Registered screen.
-    conditions
-        Conditions to learn from.
     components
         Principal components that describe controls.
+    table
+        Shifts to learn from.
     nonnegative
         Whether expression cannot be negative.
     seed
         Seed of subsampling.
     """
-    index, table = screen.index, ShiftTable.from_index(screen.X, screen.index, screen.controls, conditions)
+    index = screen.index
     names = np.array(index.context_names, dtype=object)
     batches = np.array(index.batch_names, dtype=object)
     populations = Populations(
-        perturbation=[tuple(index.perturbation_names[code].split("+")) for code in table.perturbation],
+        perturbation=[index.parts(code) for code in table.perturbation],
         context=names[table.context],
         batch=batches[table.batch],
         dosage=table.dosage,
@@ -115,4 +116,4 @@ def fit_forecaster(
     vectors = None if vocabulary.vectors is None else dict(zip(vocabulary.names, vocabulary.vectors, strict=True))
     anchor = ShiftAnchor(populations, nonnegative=nonnegative, vectors=vectors, seed=seed)
     logger.info("Anchor: %r.", anchor)
-    return Forecaster(components, anchor, table.condition), table
+    return Forecaster(components, anchor, table.condition)

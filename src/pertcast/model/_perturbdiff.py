@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ from scvi import settings
 from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
-from pertcast.data import PopulationDataModule, screen_from_manager, screen_metadata_from_registry
+from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
 from pertcast.data._prediction import PredictMixin
 from pertcast.data._request import trained_dosages
 from pertcast.data._setup import ScreenSetupMixin
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from pertcast.data import Screen
-    from pertcast.data._prediction import Unseen
     from pertcast.data._query import ControlQuery
     from pertcast.data._request import Dosages
+    from pertcast.data._stand_ins import Unseen
     from pertcast.data._tasks import PredictionTask
 
 __all__ = ["PerturbDiff"]
@@ -179,7 +180,7 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
         self.forecaster_: Forecaster | None = None
         self.dosages_: dict[str, tuple[float, ...]] = {}
         self.context_names_: tuple[str, ...] = ()
-        self._model_summary_string = (
+        self._description = self._model_summary_string = (
             f"PerturbDiff ({preset}) with n_perturbations: {metadata.vocabulary.n_trained}, "
             f"representation: {config.representation}, anchor: {config.anchor}, n_hidden: {config.n_hidden}, "
             f"n_layers: {config.n_layers}, n_steps: {config.n_steps}"
@@ -254,9 +255,9 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
         split = screen.split(validation_size=validation_size, seed=self.seed)
         n_components = config.n_latent if config.n_input == "learned" else max(config.n_input, config.n_latent)
         components = fit_components(screen, split.train, n_components, seed=self.seed)
-        forecaster, table = fit_forecaster(
-            screen, split.train, components, nonnegative=self.module.nonnegative, seed=self.seed
-        )
+        table = ShiftTable.from_index(screen.X, screen.index, screen.controls, split.train)
+        fit = partial(fit_forecaster, screen, components, nonnegative=self.module.nonnegative, seed=self.seed)
+        forecaster = fit(table) if self.module.anchored else None
         if not self.is_trained_:
             set_statistics(self.module, screen, table, components)
         self.module.train()  # Lightning keeps the mode it finds
@@ -273,7 +274,7 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
             seed=self.seed,
         )
         data.dataset = anchored_dataset(  # type: ignore[assignment]
-            data.dataset, screen, forecaster if self.module.anchored else None, table, split.validation
+            data.dataset, screen, forecaster, table, split.validation
         )
         validates = len(split.validation) > 0
         logger.info(
@@ -317,15 +318,13 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
             if validates:
                 choose_gate(self.module, data.validation_batches(), seed=self.seed)
                 seen = np.union1d(split.train, split.validation)
-                forecaster, _ = fit_forecaster(
-                    screen, seen, components, nonnegative=self.module.nonnegative, seed=self.seed
-                )
+                forecaster = fit(ShiftTable.from_index(screen.X, screen.index, screen.controls, seen))
             self.forecaster_ = forecaster
         self.dosages_ = trained_dosages(screen.index, np.union1d(split.train, split.validation))
         self.context_names_ = screen.index.context_names
-        self._model_summary_string += (
-            f", trained on {len(split.train)} conditions for {self.trainer.global_step} steps of at most "
-            f"{budget.n_steps}, gate: {float(self.module.gate.value):g}"
+        self._model_summary_string = (
+            f"{self._description}, trained on {len(split.train)} conditions for {self.trainer.global_step} steps "
+            f"of at most {budget.n_steps}, gate: {float(self.module.gate.value):g}"
         )
 
     def predict(
@@ -377,8 +376,10 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
         progressbar
             Whether to show a progress bar.
         unseen
-            What to do about perturbations that the model does not know: ``"error"``, or ``"mean"`` for the mean of
-            the known ones. Perturbations with a vector in the registered table are known.
+            What to do about perturbations that were never measured. ``"error"``: predict those with a vector in the
+            registered table from their vector, and refuse others. ``"mean"``: the mean of all measured ones stands in
+            for one without a vector. ``"neighbours"``: the mean of the five measured ones with the most similar
+            vectors stands in for one with a vector. What stood in is written to ``uns["pertcast"]["params"]``.
 
         Returns
         -------
@@ -400,11 +401,6 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
             raise ValueError(
                 f"guidance_scale={scale} needs a model that was trained without its condition at times. Train with "
                 "`PerturbDiff(adata, condition_dropout=0.1)`, or leave `guidance_scale` at 0."
-            )
-        if unseen == "neighbours":
-            raise ValueError(
-                "unseen='neighbours' needs a vector for each perturbation. Register a table with "
-                "`perturbation_embedding_key`: its perturbations are then predicted from their vectors."
             )
         return self._predict(
             adata,

@@ -82,6 +82,12 @@ def set_statistics(
         inputs.fit(centre, axes, variance)
     module.scale.fill_(scale if scale is not None else max((total / space.n_features) ** 0.5, 1e-6))
 
+    names = [screen.index.perturbation_names[code] for code in np.unique(table.perturbation)]
+    part_ids, part_mask = screen.vocabulary.encode(names)
+    networks: tuple[Any, Any] = (module.network, module.average.network)
+    for network in networks:
+        network["condition"].set_seen(torch.from_numpy(np.unique(part_ids[part_mask])))
+
     dosage = np.asarray(table.dosage, dtype=float)
     positive = dosage[dosage > 0]
     offset = positive.min() / 2 if len(positive) else 1.0

@@ -81,6 +81,7 @@ def draw_task(
     fixed = _fixed_tensors(module, forecaster, query, task, rng)
     fixed |= {"context": torch.tensor([context_code]), "batch": torch.tensor([batch_code])}
     fixed = {name: value.to(device) for name, value in fixed.items()}
+    stand_ins = tuple(ids.to(device) for ids in _stand_in_ids(query, task))
     order = rng.permutation(len(task.sources))
     sets = np.array_split(order, -(-len(order) // config.set_size))
     seeds = [(task.torch_seed() + number) % (2**63 - 1) for number in range(len(sets))]
@@ -89,7 +90,7 @@ def draw_task(
         rows = np.stack(sets[first:last])
         source = torch.from_numpy(query.gather(task.sources[rows])).to(device)
         generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds[first:last]]
-        request = SampleRequest(source=source, **fixed)
+        request = SampleRequest(source=source, **fixed, stand_ins=stand_ins)
         drawn = module.sample(request, n_steps=n_steps, guidance_scale=guidance_scale, generators=generators)
         cells[rows] = drawn.float().cpu().numpy()
     return cells
@@ -109,21 +110,33 @@ def _fixed_tensors(
     chosen = pool if len(pool) <= n_controls else pool[np.sort(rng.choice(len(pool), n_controls, replace=False))]
     control = torch.from_numpy(query.gather(chosen))[None]
     mean = query.mean(pool)
+    known = _ids(query)
     shift = np.zeros(len(mean), dtype=np.float32)
     if forecaster is not None:
-        unknown = [name for name, code in zip(task.part_names, task.part_ids, strict=True) if code < 0]
         shift = forecaster.shift(
-            task.part_names, task.dosage, mean, population.context_name, population.batch, unknown=unknown
+            task.part_names, task.dosage, mean, population.context_name, population.batch, stand_ins=task.stand_ins
         )
     return {
         "control": control,
         "control_mask": torch.ones(control.shape[:2], dtype=torch.bool),
         "shift": torch.from_numpy(shift)[None],
-        "part_ids": torch.from_numpy(task.part_ids)[None],
-        "part_mask": torch.ones((1, len(task.part_ids)), dtype=torch.bool),
+        "part_ids": torch.tensor([[known.get(name, 0) for name in task.part_names]]),
+        "part_mask": torch.ones((1, len(task.part_names)), dtype=torch.bool),
         "dosage": torch.tensor([task.dosage], dtype=torch.float32),
         "covariates": torch.from_numpy(population.covariates)[None],
     }
+
+
+def _ids(query: ControlQuery) -> dict[str, int]:
+    return {name: code for code, name in enumerate(query.metadata.vocabulary.names)}
+
+
+def _stand_in_ids(query: ControlQuery, task: PredictionTask) -> list[torch.Tensor]:
+    """Ids that speak for each part, where a part does not speak for itself; else none."""
+    if all(names == (part,) for part, names in zip(task.part_names, task.stand_ins, strict=True)):
+        return []
+    known = _ids(query)
+    return [torch.tensor([known[name] for name in names]) for names in task.stand_ins]
 
 
 def _runs_of_equal_size(sets: list[np.ndarray], n_sets: int) -> list[tuple[int, int]]:

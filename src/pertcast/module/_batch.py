@@ -36,6 +36,8 @@ class SampleRequest(NamedTuple):
     """Context code, int64 [1]."""
     batch: Tensor
     """Batch code, int64 [1]."""
+    stand_ins: tuple[Tensor, ...] = ()
+    """Ids that speak for each part in its place (their mean does), K tensors int64 [S]; none by default."""
 
 
 def choose_sources(control: Tensor, mask: Tensor, n_cells: int, generator: Generator) -> Tensor:

@@ -271,8 +271,16 @@ class PerturbDiffModule(BaseModuleClass):
             tensors["context"],
             tensors["batch"],
             keep_identity=keep,
+            parts=_mean_vectors(network["condition"], tensors.get("stand_ins", ())),
         )
         if dropped is not None:
             condition = torch.where(dropped[:, None], network["condition"].null, condition)
         features = self.input.clean(self.representation.encode(tensors["control"]), self.scale)
         return condition, network["cells"].encode_controls(features, tensors["control_mask"])
+
+
+def _mean_vectors(encoder: Any, stand_ins: Sequence[Tensor]) -> Tensor | None:
+    """Mean of the vectors that speak for each of K parts, [1, K, D]; None without any."""
+    if not stand_ins:
+        return None
+    return torch.stack([encoder.part_vectors(ids[None])[0].mean(0) for ids in stand_ins])[None]

@@ -40,6 +40,7 @@ class ConditionEncoder(nn.Module):
     """
 
     vectors: Tensor
+    seen: Tensor
 
     def __init__(
         self,
@@ -57,9 +58,10 @@ class ConditionEncoder(nn.Module):
         self.identity_dropout = identity_dropout if vectors is not None else 0.0
         self.identity = nn.Embedding(max(n_trained, 1), n_hidden)
         nn.init.normal_(self.identity.weight, std=1.0)
+        self.register_buffer("seen", torch.ones(max(n_trained, 1), dtype=torch.bool))
         self.project = None
         if vectors is not None:
-            scale = vectors.std().clamp_min(1e-6)
+            scale = vectors.std(correction=0).clamp_min(1e-6)
             self.register_buffer("vectors", (vectors - vectors.mean(0)) / scale)
             self.project = nn.Linear(vectors.shape[1], n_hidden)
         self.part = nn.Sequential(nn.Linear(n_hidden + 1, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden))
@@ -78,13 +80,14 @@ class ConditionEncoder(nn.Module):
         batch: Tensor,
         *,
         keep_identity: Tensor | None = None,
+        parts: Tensor | None = None,
     ) -> Tensor:
         """Encode conditions.
 
         Parameters
         ----------
         part_ids
-            Ids of the parts, int64 [B, K]; padding may hold any valid id. See :meth:`part_vectors`.
+            Ids of the parts, int64 [B, K]; padding may hold any valid id.
         part_mask
             Where ``part_ids`` holds a part, bool [B, K].
         dosage
@@ -97,12 +100,15 @@ class ConditionEncoder(nn.Module):
             Batch codes, int64 [B]; used only with embedded batches.
         keep_identity
             Sets whose learned vectors are kept, bool [B]; all by default.
+        parts
+            Vectors to use in place of those of ``part_ids``, [B, K, D].
 
         Returns
         -------
         [B, D].
         """
-        parts = self.part_vectors(part_ids, keep_identity=keep_identity)
+        if parts is None:
+            parts = self.part_vectors(part_ids, keep_identity=keep_identity)
         dose = dosage[:, None, None].expand(*part_ids.shape, 1).to(parts.dtype)
         encoded = (self.part(torch.cat([parts, dose], dim=-1)) * part_mask[..., None]).sum(1)
         if self.covariates is not None:
@@ -113,13 +119,25 @@ class ConditionEncoder(nn.Module):
             encoded = encoded + self.batch(batch)
         return encoded
 
+    @torch.no_grad()
+    def set_seen(self, part_ids: Tensor) -> None:
+        """Use learned vectors for some parts only: those of others are never trained.
+
+        Parameters
+        ----------
+        part_ids
+            Ids with training cells, int64 [S].
+        """
+        self.seen.zero_()
+        self.seen[part_ids] = True
+
     def part_vectors(self, part_ids: Tensor, *, keep_identity: Tensor | None = None) -> Tensor:
         """Vectors of single perturbations before the dosage.
 
         Parameters
         ----------
         part_ids
-            Ids, int64 [B, K]; -1 stands for the mean of the perturbations seen in training.
+            Ids, int64 [B, K].
         keep_identity
             Rows whose learned vectors are kept, bool [B]; all by default.
 
@@ -127,12 +145,8 @@ class ConditionEncoder(nn.Module):
         -------
         [B, K, D].
         """
-        learned = (part_ids >= 0) & (part_ids < self.n_trained)
+        learned = (part_ids < self.n_trained) & self.seen[part_ids.clamp_max(len(self.seen) - 1)]
         if keep_identity is not None:
             learned = learned & keep_identity[:, None]
-        parts = self.identity(part_ids.clamp(0, self.identity.num_embeddings - 1)) * learned[..., None]
-        average = self.identity.weight[: max(self.n_trained, 1)].mean(0)
-        if self.project is not None:
-            parts = parts + self.project(self.vectors[part_ids.clamp_min(0)])
-            average = average + self.project(self.vectors[: self.n_trained]).mean(0)
-        return torch.where((part_ids < 0)[..., None], average, parts)
+        parts = self.identity(part_ids.clamp_max(self.identity.num_embeddings - 1)) * learned[..., None]
+        return parts if self.project is None else parts + self.project(self.vectors[part_ids])
