@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 import pertcast as pc
-from pertcast._cli import main, run_demo
-from pertcast._demo import DemoSize, HeldOut, choose_held_out, format_scores
+from pertcast._cli import main
+from pertcast._cli._demo import run_demo
+from pertcast._cli._demo_screen import DemoSize, HeldOut, choose_held_out, format_scores
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,8 +23,10 @@ PUBLIC = {
     "module",
     "nn",
     "pl",
+    "pp",
     "representation",
     "tl",
+    "transport",
 }
 
 

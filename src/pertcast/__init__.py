@@ -20,8 +20,10 @@ __all__ = [
     "module",
     "nn",
     "pl",
+    "pp",
     "representation",
     "tl",
+    "transport",
 ]
 
 __version__ = version("pertcast")
@@ -29,7 +31,7 @@ __version__ = version("pertcast")
 _MODELS = frozenset({"PerturbDiff"})
 
 if TYPE_CHECKING:
-    from pertcast import anchor, baselines, data, diffusion, model, module, nn, pl, representation, tl
+    from pertcast import anchor, baselines, data, diffusion, model, module, nn, pl, pp, representation, tl, transport
     from pertcast.model import PerturbDiff
 else:
 

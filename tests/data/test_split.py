@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pertcast.data import ConditionIndex, ConditionSplit, split_conditions
 from pertcast.data._grammar import parse_perturbation
+from pertcast.data._holdout import Remainder, unit_labels
 from pertcast.data._split import Part, read_split_labels
 
 
@@ -115,6 +117,24 @@ def test_part_of_a_combination_counts_as_seen() -> None:
     assert split.held_out == ("A+B",)
     split = split_conditions(index, kind="perturbation", validation_size=0.4)
     assert parts_of(index, split.train) == {"A", "B"}
+
+
+def test_units_of_conditions_name_the_dosage_where_it_varies() -> None:
+    cells: dict[str, Any] = {"context": [0, 0, 1, 1], "context_names": ["x", "y"]}
+    for dosage, expected in ((None, ["A | x", "A | y"]), ([0, 0.5, 0, 2], ["A | 0.5 | x", "A | 2 | y"])):
+        index = ConditionIndex.from_codes([0, 1, 0, 1], ["control", "A"], dosage=dosage, **cells)
+        assert sorted(unit_labels(index, index.perturbed, "condition")) == expected
+
+
+def test_remainder_counts_a_condition_once() -> None:
+    """A+B belongs to both A and B; once it is gone with A, B loses its own condition only."""
+    left = Remainder({0: ["x"], 1: ["x"], 2: ["x"], 3: ["x"]})
+    a, b, c = [0, 2], [1, 2], [3]
+    left.take(a)
+    assert left.can_spare(b)
+    left.take(b)
+    assert not left.can_spare(c)
+    assert not left.can_spare(a), "nothing is left of it"
 
 
 @pytest.mark.parametrize("kind", ["context", "batch", "combination", "condition"])

@@ -206,3 +206,10 @@ def test_bad_input_is_refused() -> None:
         energy_distance(x, x, torch.tensor([[True] * 3, [False] * 3]))
     with pytest.raises(ValueError, match="at least one cell"):
         energy_distance(x[:, :0], x)
+
+
+def test_a_cell_that_is_not_a_number_shows(generator: torch.Generator) -> None:
+    x, y = draw(generator, 2, 5, 3), draw(generator, 2, 6, 3)
+    x[0, 2, 1] = math.nan
+    found = energy_distance(x, y)
+    assert found.isnan().tolist() == [True, False]

@@ -6,7 +6,9 @@ import scipy.sparse as sp
 from scipy.spatial.distance import cdist
 from scipy.stats import energy_distance as scipy_energy_distance
 
-from pertcast.tl import _energy, energy_distance
+from pertcast.tl import _distances, energy_distance
+from pertcast.tl._distances import PairwiseDistances
+from pertcast.tl._energy import energy_from_distances
 
 
 def brute_force(x: np.ndarray, y: np.ndarray, *, unbiased: bool) -> float:
@@ -32,17 +34,19 @@ def cells() -> tuple[np.ndarray, np.ndarray]:
 def test_equals_brute_force(
     cells: tuple[np.ndarray, np.ndarray], unbiased: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_energy, "_BLOCK_VALUES", block)
+    monkeypatch.setattr(_distances, "_BLOCK_VALUES", block)
     x, y = cells
     expected = brute_force(x, y, unbiased=unbiased)
     assert energy_distance(x, y, unbiased=unbiased) == pytest.approx(expected, abs=1e-8)
     sparse = energy_distance(sp.csc_matrix(x), sp.csr_array(y), unbiased=unbiased)
     assert sparse == pytest.approx(expected, abs=1e-8)
     assert energy_distance(y, x, unbiased=unbiased) == pytest.approx(expected, abs=1e-8)
+    pairs = PairwiseDistances.of(x, sp.csr_matrix(y))
+    assert energy_from_distances(pairs, unbiased=unbiased) == pytest.approx(expected, abs=1e-8)
 
 
 def test_one_cell_at_a_time(cells: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_energy, "_BLOCK_VALUES", 1)
+    monkeypatch.setattr(_distances, "_BLOCK_VALUES", 1)
     x, y = cells[0][:7], cells[1][:6]
     assert energy_distance(x, y) == pytest.approx(brute_force(x, y, unbiased=True), abs=1e-8)
 
@@ -58,6 +62,22 @@ def test_one_gene_agrees_with_scipy() -> None:
     x, y = rng.normal(size=40), rng.normal(1, 2, size=30)
     found = energy_distance(x[:, None], y[:, None], unbiased=False)
     assert found == pytest.approx(scipy_energy_distance(x, y) ** 2, abs=1e-10)
+
+
+def test_biased_estimate_agrees_with_pertpy(cells: tuple[np.ndarray, np.ndarray]) -> None:
+    import pertpy
+
+    x, y = cells
+    expected = pertpy.tools.Distance("edistance")(x, y)  # Euclidean, not squared, a cell and itself included
+    assert energy_distance(x, y, unbiased=False) == pytest.approx(expected, abs=1e-8)
+    assert energy_distance(x, y) < expected
+
+
+def test_order_of_the_cells_and_rotations_change_nothing(cells: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = cells
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(11, 11)))[0]
+    assert energy_distance(x[::-1], y) == pytest.approx(energy_distance(x, y), abs=1e-10)
+    assert energy_distance(x @ rotation, y @ rotation) == pytest.approx(energy_distance(x, y), abs=1e-10)
 
 
 def test_scale_and_identity(cells: tuple[np.ndarray, np.ndarray]) -> None:

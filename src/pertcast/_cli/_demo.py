@@ -1,53 +1,23 @@
-"""The command line: ``pertcast demo``."""
+"""``pertcast demo``: the whole job on a simulated screen."""
 
 from __future__ import annotations
 
-import argparse
-import logging
-import sys
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pertcast as pc
-from pertcast._demo import DEFAULT, METRICS, QUICK, choose_held_out, format_scores
+from pertcast._cli._demo_screen import DEFAULT, METRICS, choose_held_out, format_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
     import pandas as pd
     from anndata import AnnData
 
-    from pertcast._demo import DemoSize
+    from pertcast._cli._demo_screen import DemoSize
 
-__all__ = ["main", "run_demo"]
+__all__ = ["run_demo"]
 
 CEILING = "noise ceiling"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Parameters
-    ----------
-    arguments
-        Words of the command line; those of the process by default.
-    """
-    parser = argparse.ArgumentParser(prog="pertcast", description=pc.__doc__.partition("\n")[0])
-    parser.add_argument("-v", "--version", action="version", version=f"pertcast {pc.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    text = "Simulate a screen, train PerturbDiff on part of it, and score its prediction of the rest."
-    demo = commands.add_parser("demo", help=text, description=text)
-    demo.add_argument("--out", type=Path, default=Path("pertcast-demo"), help="folder of the results (%(default)s)")
-    demo.add_argument("--quick", action="store_true", help="a smaller screen")
-    demo.add_argument("--seed", type=int, default=0, help="seed of the screen and of training (%(default)s)")
-    options = parser.parse_args(arguments)
-    if options.seed < 0:
-        demo.error(f"--seed must be at least 0, but found {options.seed}.")
-    if options.out.exists() and not options.out.is_dir():
-        demo.error(f"--out must be a folder, but {options.out} is a file.")
-    _show_messages()
-    run_demo(options.out, QUICK if options.quick else DEFAULT, seed=options.seed)
 
 
 def run_demo(out: Path, size: DemoSize = DEFAULT, *, seed: int = 0) -> pd.DataFrame:
@@ -174,15 +144,3 @@ def _cells(adata: AnnData, perturbation: str, cell_type: str) -> Any:
     """Cells of one perturbation and cell type, over all donors."""
     obs = _obs(adata)
     return adata[((obs["perturbation"] == perturbation) & (obs["cell_type"] == cell_type)).to_numpy()]
-
-
-def _show_messages() -> None:
-    """Show what pertcast decides, and hide Lightning's notes on hardware."""
-    import lightning.pytorch  # noqa: F401 - on import it sets the level that is changed below
-
-    logger = logging.getLogger("pertcast")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(logging.StreamHandler(sys.stdout))
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module=r"lightning\.")

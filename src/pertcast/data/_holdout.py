@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import scipy.sparse as sp
 
 from pertcast.data._codes import NAME_SEPARATOR
-from pertcast.data._grammar import parse_perturbation
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Iterable, Mapping
+
     from pertcast.data._index import ConditionIndex
 
-__all__ = ["HoldOut", "HoldOutKind", "hold_out"]
+__all__ = ["HoldOut", "HoldOutKind", "Remainder", "hold_out", "unit_labels"]
 
 HoldOutKind = Literal["context", "batch", "combination", "perturbation", "condition", "none"]
 
@@ -81,6 +82,77 @@ def hold_out(
     return HoldOut("none", (), np.zeros(0, dtype=np.int64))
 
 
+class Remainder:
+    """What is left for training while units are taken away, as long as nothing disappears from it.
+
+    Parameters
+    ----------
+    tokens
+        What each condition brings, such as its single perturbations. Conditions that are not listed are gone already.
+
+    Examples
+    --------
+    >>> left = Remainder({0: ["A"], 1: ["A"], 2: ["B"]})
+    >>> left.can_spare([0]), left.can_spare([2])
+    (True, False)
+    >>> left.take([1])
+    >>> left.can_spare([0])
+    False
+    """
+
+    def __init__(self, tokens: Mapping[int, Collection[Hashable]]) -> None:
+        self._tokens = dict(tokens)
+        self._left = Counter(token for brought in tokens.values() for token in brought)
+
+    def can_spare(self, conditions: Iterable[int]) -> bool:
+        """Whether some of these conditions are left, and everything that they bring is also brought by others.
+
+        Parameters
+        ----------
+        conditions
+            Conditions of a unit.
+        """
+        still = [condition for condition in conditions if condition in self._tokens]
+        lost = Counter(token for condition in still for token in self._tokens[condition])
+        return bool(still) and all(self._left[token] > count for token, count in lost.items())
+
+    def take(self, conditions: Iterable[int]) -> None:
+        """Take conditions away.
+
+        Parameters
+        ----------
+        conditions
+            Conditions of a unit.
+        """
+        for condition in conditions:
+            self._left.subtract(self._tokens.pop(condition, ()))
+
+
+def unit_labels(index: ConditionIndex, conditions: np.ndarray, kind: HoldOutKind) -> list[str]:
+    """Name of the unit of each condition.
+
+    Parameters
+    ----------
+    index
+        Index of the screen.
+    conditions
+        Ids of the conditions.
+    kind
+        Kind of the units, see :func:`hold_out`.
+    """
+    perturbation = [index.perturbation_names[code] for code in index.perturbation[conditions]]
+    context = [index.context_names[code] for code in index.context[conditions]]
+    if kind == "context":
+        return context
+    if kind == "batch":
+        return [index.batch_names[code] for code in index.batch[conditions]]
+    if kind == "condition":
+        has_dosages = len(np.unique(index.dosage[~index.is_control])) > 1
+        dosage = [[f"{dosage:g}" for dosage in index.dosage[conditions]]] if has_dosages else []
+        return [NAME_SEPARATOR.join(row) for row in zip(perturbation, *dosage, context, strict=True)]
+    return perturbation
+
+
 def _choose(
     index: ConditionIndex,
     conditions: np.ndarray,
@@ -91,69 +163,31 @@ def _choose(
     seed: int,
 ) -> HoldOut | None:
     """Units of one kind to hold out; ``None`` if there are too few."""
-    labels = _labels(index, conditions, kind)
-    names, unit = np.unique(np.array(labels, dtype=object), return_inverse=True)
-    uses = _part_uses(index, conditions, unit, len(names))
-    left = np.asarray(uses.sum(axis=0)).reshape(-1)
+    of_code = [index.parts(code) for code in range(len(index.perturbation_names))]
+    members: dict[str, list[int]] = {}
+    for label, condition in zip(unit_labels(index, conditions, kind), conditions.tolist(), strict=True):
+        members.setdefault(label, []).append(condition)
+    names = sorted(members)
+    parts = {condition: of_code[index.perturbation[condition]] for condition in conditions.tolist()}
+    rest = Remainder(dict.fromkeys(parts, ()) if embedded else parts)
 
-    def uses_of(i: int) -> tuple[np.ndarray, np.ndarray]:
-        here = slice(uses.indptr[i], uses.indptr[i + 1])
-        return uses.indices[here], uses.data[here]
-
-    def removable(i: int) -> bool:
-        parts, counts = uses_of(i)
-        return embedded or bool((left[parts] > counts).all())
-
-    eligible = np.flatnonzero(_is_combination(index, names) if kind == "combination" else np.ones(len(names), bool))
-    if kind in ("context", "batch"):
-        n_units = len(names)
-    else:
-        eligible = np.array([i for i in eligible.tolist() if removable(i)], dtype=np.int64)
+    units = [members[name] for name in names]
+    eligible = [i for i, unit in enumerate(units) if kind != "combination" or len(parts[unit[0]]) > 1]
+    n_units = len(names)
+    if kind not in ("context", "batch"):
+        eligible = [i for i in eligible if rest.can_spare(units[i])]
         n_units = len(eligible)
     if n_units < least:
         return None
     n_wanted = min(max(1, round(size * n_units)), len(names) - 1)
     held: list[int] = []
-    for i in np.random.default_rng(seed).permutation(eligible).tolist():
+    for i in np.random.default_rng(seed).permutation(np.array(eligible, dtype=np.int64)).tolist():
         if len(held) == n_wanted:
             break
-        if removable(i):
+        if rest.can_spare(units[i]):
+            rest.take(units[i])
             held.append(i)
-            parts, counts = uses_of(i)
-            left[parts] -= counts
     if not held:
         return None
-    return HoldOut(kind, tuple(str(names[i]) for i in sorted(held)), np.sort(conditions[np.isin(unit, held)]))
-
-
-def _labels(index: ConditionIndex, conditions: np.ndarray, kind: HoldOutKind) -> list[str]:
-    """Name of the unit of each condition."""
-    perturbation = [index.perturbation_names[code] for code in index.perturbation[conditions]]
-    context = [index.context_names[code] for code in index.context[conditions]]
-    if kind == "context":
-        return context
-    if kind == "batch":
-        return [index.batch_names[code] for code in index.batch[conditions]]
-    if kind == "condition":
-        dosage = [f"{dosage:g}" for dosage in index.dosage[conditions]]
-        return [NAME_SEPARATOR.join(row) for row in zip(perturbation, dosage, context, strict=True)]
-    return perturbation
-
-
-def _is_combination(index: ConditionIndex, names: np.ndarray) -> np.ndarray:
-    control = index.perturbation_names[0]
-    return np.array([len(parse_perturbation(name, control)) > 1 for name in names], dtype=bool)
-
-
-def _part_uses(index: ConditionIndex, conditions: np.ndarray, unit: np.ndarray, n_units: int) -> sp.csr_matrix:
-    """How many conditions of each unit use each single perturbation, ``[units, parts]``."""
-    control = index.perturbation_names[0]
-    of_name = [parse_perturbation(name, control) for name in index.perturbation_names]
-    part_id = {part: code for code, part in enumerate(sorted({part for parts in of_name for part in parts}))}
-    pairs = [
-        (row, part_id[part])
-        for row, code in zip(unit, index.perturbation[conditions], strict=True)
-        for part in of_name[code]
-    ]
-    rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    return sp.csr_matrix((np.ones(len(rows), dtype=np.int64), (rows, columns)), shape=(n_units, len(part_id)))
+    chosen = np.sort(np.concatenate([units[i] for i in held]))
+    return HoldOut(kind, tuple(names[i] for i in sorted(held)), chosen)

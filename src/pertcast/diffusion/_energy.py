@@ -99,7 +99,8 @@ def _distances(x: Tensor, y: Tensor, wanted: Tensor) -> Tensor:
     norms = x.square().sum(-1)[:, :, None] + y.square().sum(-1)[:, None, :]
     squared = norms - 2 * (x @ y.mT)
     # The square root has no gradient at 0: those pairs go around it.
-    apart = wanted & (squared > _ROUNDING_ERRORS * torch.finfo(x.dtype).eps * norms)
+    # NaN is not taken for coincident, so that it shows in the loss.
+    apart = wanted & ~(squared <= _ROUNDING_ERRORS * torch.finfo(x.dtype).eps * norms)
     return squared.where(apart, 1).sqrt().where(apart, 0)
 
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from pertcast.pl._embedding import embedding
 from pertcast.pl._mean_expression import mean_expression
+from pertcast.pl._scores import scores
 
-__all__ = ["embedding", "mean_expression"]
+__all__ = ["embedding", "mean_expression", "scores"]

@@ -5,19 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
-from pertcast.tl._matrix import as_cells, require_same_columns
+from pertcast.tl._distances import as_populations, dense_blocks, discrepancy, distances, middle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from pertcast.tl._distances import PairwiseDistances
     from pertcast.tl._matrix import Cells
 
-
-__all__ = ["energy_distance"]
-
-_BLOCK_VALUES = 2**22
+__all__ = ["energy_distance", "energy_from_distances"]
 
 
 def energy_distance(
@@ -57,6 +52,9 @@ def energy_distance(
 
     Notes
     -----
+    The distance sees means, spreads and dependencies of genes, in the space of the columns given. A point prediction
+    (one cell repeated) has no spread and pays for it; it belongs on metrics of the mean.
+
     Time is O((n + m)^2 G). Memory is bounded: distances are summed in blocks, of which at most 2^22 values (or one
     cell) are dense at once.
 
@@ -65,64 +63,45 @@ def energy_distance(
     >>> energy_distance(np.array([[0.0], [0.0]]), np.array([[3.0], [3.0]]))
     6.0
     """
-    a, b = as_cells(x, "x"), as_cells(y, "y")
-    require_same_columns(a, b, "`x` and `y`")
-    if max_cells is not None:
-        if max_cells < 1:
-            raise ValueError(f"`max_cells` must be at least 1, but found {max_cells}.")
-        rng = np.random.default_rng(seed)
-        a, b = _subsample(a, max_cells, rng), _subsample(b, max_cells, rng)
-    n, m = a.shape[0], b.shape[0]
-    if unbiased and min(n, m) < 2:
-        raise ValueError(
-            f"The unbiased energy distance needs at least 2 cells of each population, but found {n} and {m}. Use "
-            "`unbiased=False`."
-        )
-    centre = (np.asarray(a.mean(axis=0), dtype=np.float64) + np.asarray(b.mean(axis=0), dtype=np.float64)).reshape(-1)
-    centre /= 2  # distances stay the same, rounding errors become smaller
-    between = _sum_between(a, b, centre) / (n * m)
-    within_a = _sum_within(a, centre) / (n * (n - 1 if unbiased else n))
-    within_b = _sum_within(b, centre) / (m * (m - 1 if unbiased else m))
-    return float(2 * between - within_a - within_b)
+    a, b = as_populations(x, y, max_cells=max_cells, seed=seed)
+    centre = middle(a, b)
+    sums = _sum_between(a, b, centre), _sum_within(a, centre), _sum_within(b, centre)
+    return discrepancy(*sums, a.shape[0], b.shape[0], unbiased=unbiased)
 
 
-def _subsample(cells: Any, size: int, rng: np.random.Generator) -> Any:
-    if cells.shape[0] <= size:
-        return cells
-    return cells[np.sort(rng.choice(cells.shape[0], size, replace=False))]
+def energy_from_distances(pairs: PairwiseDistances, *, unbiased: bool = True) -> float:
+    """:func:`energy_distance` for distances that are known.
 
+    Parameters
+    ----------
+    pairs
+        Distances of the two populations.
+    unbiased
+        As for :func:`energy_distance`.
 
-def _blocks(cells: Any, centre: np.ndarray, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-    """Cells from a row on as dense float64 blocks, centred, each with the number of its first row."""
-    step = max(1, _BLOCK_VALUES // max(1, cells.shape[1]))
-    for first in range(start, cells.shape[0], step):
-        block = cells[first : first + step]
-        yield first, (block.toarray() if sp.issparse(block) else block).astype(np.float64) - centre
+    Raises
+    ------
+    ValueError
+        If there is a single cell and ``unbiased`` is true.
+    """
+    sums = float(pairs.xy.sum()), float(pairs.xx.sum()), float(pairs.yy.sum())
+    return discrepancy(*sums, *pairs.xy.shape, unbiased=unbiased)
 
 
 def _sum_between(x: Any, y: Any, centre: np.ndarray) -> float:
     """Sum of the distances of all cells of x to all cells of y."""
-    return sum(_distances(a, b).sum() for _, a in _blocks(x, centre) for _, b in _blocks(y, centre))
+    return sum(distances(a, b).sum() for _, a in dense_blocks(x, centre) for _, b in dense_blocks(y, centre))
 
 
 def _sum_within(x: Any, centre: np.ndarray) -> float:
     """Sum of the distances of all ordered pairs of cells of x; a cell is at distance 0 from itself."""
     total = 0.0
-    for first, a in _blocks(x, centre):
-        for other, b in _blocks(x, centre, first):
-            distances = _distances(a, b)
+    for first, a in dense_blocks(x, centre):
+        for other, b in dense_blocks(x, centre, first):
+            block = distances(a, b)
             if other == first:
-                np.fill_diagonal(distances, 0)
-                total += distances.sum()
+                np.fill_diagonal(block, 0)
+                total += block.sum()
             else:
-                total += 2 * distances.sum()
+                total += 2 * block.sum()
     return total
-
-
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Euclidean distances ``[n, m]``, from inner products."""
-    squared = a @ b.T
-    squared *= -2
-    squared += np.einsum("ij,ij->i", a, a)[:, None]
-    squared += np.einsum("ij,ij->i", b, b)
-    return np.sqrt(np.maximum(squared, 0, out=squared), out=squared)

@@ -1,4 +1,4 @@
-"""Checks of the matrices that metrics compare."""
+"""Checks and column means of the matrices that metrics compare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["Cells", "as_cells", "require_same_columns"]
+__all__ = ["Cells", "as_cells", "column_means", "require_same_columns"]
 
 type Cells = np.ndarray | sp.spmatrix | sp.sparray
 """Cells by genes, dense or sparse."""
@@ -57,3 +57,20 @@ def require_same_columns(x: Any, y: Any, names: str) -> None:
         raise ValueError(
             f"{names} must hold the same genes in the same order, but they have {x.shape[1]} and {y.shape[1]} columns."
         )
+
+
+def column_means(cells: Any) -> np.ndarray:
+    """Mean over cells, added up in float64 also where the cells are float32.
+
+    Parameters
+    ----------
+    cells
+        What :func:`as_cells` returned, ``[n, G]``.
+
+    Returns
+    -------
+    float64 ``[G]``.
+    """
+    if sp.issparse(cells):
+        return np.ones(cells.shape[0]) @ cells / cells.shape[0]
+    return cells.mean(axis=0, dtype=np.float64)

@@ -1,0 +1,253 @@
+"""Training, predicting and evaluating models on the held-out part of a screen."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import anndata
+
+import pertcast.baselines
+from pertcast.data._messages import shorten
+from pertcast.tl._evaluate import check_names, score_sources
+from pertcast.tl._fit import baseline_classes, fit_models, model_class
+from pertcast.tl._labelled import ScreenColumns
+from pertcast.tl._registry import select_metrics
+from pertcast.tl._sources import NoEffectSource
+from pertcast.tl._truth import Truth
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+
+    from pertcast.tl._sources import ModelSource
+
+__all__ = ["benchmark", "train_models"]
+
+logger = logging.getLogger(__name__)
+
+
+def benchmark(
+    models: Mapping[str, Any] | Sequence[Any] | Any,
+    adata: AnnData,
+    *,
+    split_key: str = "split",
+    setup: Mapping[str, Any] | None = None,
+    metrics: str | Sequence[str] | None = None,
+    baselines: str | Sequence[str] = "all",
+    train_kwargs: Mapping[str, Any] | None = None,
+    task: str | None = None,
+    max_cells: int = 1000,
+    n_jobs: int = 1,
+    seed: int = 0,
+    predictions: dict[str, AnnData] | None = None,
+    progressbar: bool = True,
+) -> pd.DataFrame:
+    """Train models on the training part of a screen and score their predictions of the test part.
+
+    Every perturbed condition labelled ``"test"`` is predicted from control cells of its context (and batches), by all
+    models, all baselines and the noise ceiling, and scored as :func:`evaluate` does.
+
+    Parameters
+    ----------
+    models
+        Model classes or models, one or a list of them, or a mapping from names. A class is set up and trained here; a
+        model that is not trained yet is trained as it is; a trained one is used, and must not have seen the test part.
+    adata
+        Screen with a split, see :func:`pertcast.pp.split`. It is not written to.
+    split_key
+        Column of ``obs`` with the split.
+    setup
+        Arguments of ``setup_anndata``, such as ``{"cell_type_key": "cell_type"}``; by default those of the models, or
+        with which ``adata`` was set up.
+    metrics
+        Names of metrics or of groups of metrics (see :func:`metrics`); all by default.
+    baselines
+        Names of classes in :mod:`pertcast.baselines`; all by default.
+    train_kwargs
+        Arguments of ``train`` for the models, not for the baselines.
+    task
+        Name of the task for the table; by default what the split says it holds out.
+    max_cells
+        Largest number of cells of a population that are compared.
+    n_jobs
+        Number of conditions to score at once, in threads; -1 for all cores.
+    seed
+        Seed of models, predictions and subsamples.
+    predictions
+        A dict to put the predicted cells of each model (not of the baselines) into, under its name.
+    progressbar
+        Whether to show progress bars.
+
+    Returns
+    -------
+    The table of :func:`evaluate`. :func:`summarize` averages it.
+
+    Raises
+    ------
+    KeyError
+        If a column does not exist.
+    TypeError
+        If something in ``models`` is no model.
+    ValueError
+        If there is nothing to test, names clash, or data do not fit.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(12, n_genes=40, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.pp.split(adata, "context", cell_type_key="cell_type", seed=0)
+    >>> scores = benchmark(
+    ...     pc.baselines.PerturbationShift,
+    ...     adata,
+    ...     setup={"cell_type_key": "cell_type"},
+    ...     baselines=["PerturbedMean"],
+    ...     metrics="shift",
+    ...     progressbar=False,
+    ... )
+    >>> sorted(scores["model"].unique())
+    ['NoEffect', 'PerturbationShift', 'PerturbedMean', 'ceiling']
+    """
+    wanted = select_metrics(metrics)
+    truth, sources = train_models(
+        models,
+        adata,
+        split_key=split_key,
+        setup=setup,
+        baselines=baselines,
+        train_kwargs=train_kwargs,
+        max_cells=max_cells,
+        seed=seed,
+        progressbar=progressbar,
+    )
+    name = _task_name(adata, split_key) if task is None else task
+    for source in sources:
+        if predictions is not None and source.role == "model":
+            source.kept = []
+    scores = score_sources(
+        truth,
+        [*sources, NoEffectSource()],
+        wanted,
+        task=name,
+        n_jobs=n_jobs,
+        progressbar=progressbar,
+    )
+    if predictions is not None:
+        predictions |= {source.name: _joined(source.kept) for source in sources if source.kept}
+    return scores
+
+
+def train_models(
+    models: Mapping[str, Any] | Sequence[Any] | Any,
+    adata: AnnData,
+    *,
+    split_key: str,
+    setup: Mapping[str, Any] | None,
+    baselines: str | Sequence[str],
+    train_kwargs: Mapping[str, Any] | None,
+    max_cells: int,
+    seed: int,
+    progressbar: bool,
+) -> tuple[Truth, list[ModelSource]]:
+    """Do the first half of :func:`benchmark`: the measured test part, and the trained models and baselines.
+
+    Parameters
+    ----------
+    models, adata, split_key, setup, baselines, train_kwargs, max_cells, seed, progressbar
+        As in :func:`benchmark`.
+    """
+    named = _named(models)
+    chosen = baseline_classes(baselines)
+    chosen.pop(NoEffectSource.name, None)
+    chosen = {name: each for name, each in chosen.items() if name not in named}
+    check_names([*named, NoEffectSource.name, *chosen])
+    arguments = {**_setup_arguments(named, adata, setup), "split_key": split_key}
+    test, train = _parts(adata, split_key, arguments)
+    truth = Truth(
+        adata[test],
+        _columns(arguments),
+        controls=[("adata", adata)],
+        train=adata[train],
+        layer=arguments.get("layer"),
+        max_cells=max_cells,
+        seed=seed,
+    )
+    fit: dict[str, Any] = {"seed": seed, "progressbar": progressbar}
+    sources = fit_models(named, adata, arguments, role="model", train_kwargs=train_kwargs, **fit)
+    return truth, sources + fit_models(chosen, adata, arguments, role="baseline", **fit)
+
+
+def _named(models: Any) -> dict[str, Any]:
+    """Models by name."""
+    if isinstance(models, Mapping):
+        return dict(models)
+    listed = list(models) if isinstance(models, list | tuple) else [models]
+    return {(each.__name__ if inspect.isclass(each) else type(each).__name__): each for each in listed}
+
+
+def _setup_arguments(models: Mapping[str, Any], adata: AnnData, setup: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Arguments of ``setup_anndata``: those given, those of a model, or those with which the AnnData was set up."""
+    if setup is not None:
+        return dict(setup)
+    for model in models.values():
+        if model_class(model) is not None:
+            manager = model_class(model)._get_most_recent_anndata_manager(adata)
+            found = None if manager is None else manager._get_setup_method_args()["setup_args"]
+        else:
+            found = model.registry["setup_args"]
+        if found is not None:
+            return {name: value for name, value in found.items() if value is not None}
+    for name in pertcast.baselines.__all__:
+        manager = getattr(pertcast.baselines, name)._get_most_recent_anndata_manager(adata)
+        if manager is not None:
+            return {k: v for k, v in manager._get_setup_method_args()["setup_args"].items() if v is not None}
+    return {}
+
+
+def _columns(arguments: Mapping[str, Any]) -> ScreenColumns:
+    contexts = [arguments.get("cell_type_key"), *(arguments.get("categorical_covariate_keys") or [])]
+    return ScreenColumns(
+        arguments.get("perturbation_key", "perturbation"),
+        arguments.get("control", "control").strip(),
+        tuple(key for key in contexts if key is not None),
+        arguments.get("dosage_key"),
+        arguments.get("batch_key"),
+    )
+
+
+def _parts(adata: AnnData, split_key: str, arguments: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Which cells are perturbed ones of the test part, and which belong to training (controls always do)."""
+    obs: Any = adata.obs
+    key = arguments.get("perturbation_key", "perturbation")
+    for column, fix in ((split_key, "make it with `pc.pp.split`"), (key, "name it in `setup`")):
+        if column not in obs:
+            raise KeyError(f"adata.obs has no column {column!r}; {fix}.")
+    labels = obs[split_key].astype(str).str.strip().str.casefold()
+    perturbed = (obs[key].astype(str).str.strip() != arguments.get("control", "control").strip()).to_numpy()
+    test = (labels == "test").to_numpy() & perturbed
+    if not test.any():
+        raise ValueError(
+            f"No perturbed cell is labelled 'test' in adata.obs[{split_key!r}], which holds "
+            f"{shorten(sorted(labels.unique()))}. Hold conditions out with `pc.pp.split`."
+        )
+    return test, ~perturbed | (labels != "test").to_numpy()
+
+
+def _joined(parts: list[AnnData]) -> AnnData:
+    """All predicted cells of a model; the conditions are in the order of their contexts and perturbations."""
+    first = 0
+    for part in parts:
+        part.obs_names = [str(number) for number in range(first, first + part.n_obs)]
+        first += part.n_obs
+    return anndata.concat(parts, merge="first", uns_merge="first")
+
+
+def _task_name(adata: AnnData, split_key: str) -> str:
+    """What the split holds out, if it says so."""
+    record = adata.uns.get(split_key)
+    return str(record.get("kind", split_key)) if isinstance(record, Mapping) else split_key

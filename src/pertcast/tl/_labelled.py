@@ -1,0 +1,177 @@
+"""Cells of an AnnData by perturbation, dosage and context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pertcast.data._checks import check_dosage, check_labels, check_numbers
+from pertcast.data._codes import NAME_SEPARATOR, combine_codes, cross_codes
+from pertcast.data._genes import align_genes
+from pertcast.data._grammar import canonical_names
+from pertcast.data._groups import RowGroups
+from pertcast.data._matrix import gather_rows, row_major
+from pertcast.data._matrix_checks import check_matrix
+from pertcast.data._messages import did_you_mean
+from pertcast.data._pseudobulk import population_means
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from pertcast.data._matrix import Matrix
+
+__all__ = ["Condition", "LabelledCells", "ScreenColumns"]
+
+
+@dataclass(frozen=True)
+class ScreenColumns:
+    """Where an AnnData says what its cells are.
+
+    Parameters
+    ----------
+    perturbation_key
+        Column of ``obs`` with the perturbation.
+    control
+        Label of unperturbed cells in it.
+    groupby
+        Columns of ``obs`` that make up the context.
+    dosage_key
+        Column of ``obs`` with the dosage.
+    batch_key
+        Column of ``obs`` with the batch or donor.
+    """
+
+    perturbation_key: str = "perturbation"
+    control: str = "control"
+    groupby: tuple[str, ...] = ()
+    dosage_key: str | None = None
+    batch_key: str | None = None
+
+
+class Condition(NamedTuple):
+    """What is scored: the cells of a perturbation in a context."""
+
+    perturbation: str
+    dosage: float | None
+    context: str
+
+    @property
+    def name(self) -> str:
+        """Perturbation, dosage if there is one, and context, joined by ``" | "``."""
+        dosage = [] if self.dosage is None else [f"{self.dosage:g}"]
+        return NAME_SEPARATOR.join([self.perturbation, *dosage, self.context])
+
+
+class LabelledCells:
+    """The cells of an AnnData, found by condition and read a population at a time.
+
+    Cells are sorted by their names, so nothing depends on their order.
+
+    Parameters
+    ----------
+    adata
+        Cells.
+    columns
+        Where their labels are.
+    what
+        What messages call the AnnData.
+    layer
+        Key of ``layers`` with the expression; ``X`` by default.
+    var_names
+        Genes to read, in this order; all by default.
+
+    Raises
+    ------
+    KeyError
+        If a column or layer does not exist.
+    ValueError
+        If a label or gene is missing, or a value is NaN, infinite or a raw count.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        columns: ScreenColumns,
+        what: str,
+        *,
+        layer: str | None = None,
+        var_names: pd.Index | None = None,
+    ) -> None:
+        self.adata, self.columns, self.what = adata, columns, what
+        names = adata.obs_names.to_numpy(dtype=object)
+        order = np.argsort(names, kind="stable") if adata.obs_names.is_unique else np.arange(adata.n_obs)
+
+        self.batch = np.zeros(adata.n_obs, dtype=object)
+        if columns.batch_key is not None:
+            self.batch = np.asarray(self._column(columns.batch_key).astype(str), dtype=object)
+        labels, raw = check_labels(self._column(columns.perturbation_key), columns.perturbation_key)
+        perturbations, code_of = canonical_names(raw, columns.control)
+        perturbation = code_of[labels]
+        factors = {key: check_labels(self._column(key), key) for key in columns.groupby}
+        context, contexts, self.context_table = cross_codes(factors, adata.n_obs)
+        dosage, dosages = self._dosages(perturbation == 0)
+
+        sizes = (len(perturbations), len(dosages), len(contexts))
+        key = combine_codes(list(zip((perturbation, dosage, context), sizes, strict=True)))[order]
+        by_key = np.argsort(key, kind="stable")
+        self.rows: dict[Condition, np.ndarray] = {}
+        self.control_rows: dict[str, np.ndarray] = {}
+        for members in np.split(order[by_key], np.flatnonzero(np.diff(key[by_key])) + 1):
+            if not len(members):
+                continue
+            first = members[0]
+            where = contexts[context[first]]
+            if perturbation[first] == 0:
+                self.control_rows[where] = members
+            else:
+                name, dose = perturbations[perturbation[first]], dosages[dosage[first]]
+                self.rows[Condition(name, dose, where)] = members
+        self.var_names = adata.var_names if var_names is None else var_names
+        self._positions = None if var_names is None else align_genes(adata, var_names)
+        self._X = self._matrix(layer)
+
+    def _dosages(self, is_control: np.ndarray) -> tuple[np.ndarray, list[float | None]]:
+        """Code and distinct values of the dosage; that of controls is ignored."""
+        key = self.columns.dosage_key
+        if key is None:
+            return np.zeros(len(is_control), dtype=np.int64), [None]
+        values = np.where(is_control, 0.0, check_numbers(self._column(key), key, "dosage_key"))
+        check_dosage(values, ~is_control, key, self.adata.obs_names)
+        distinct, codes = np.unique(values, return_inverse=True)
+        return codes, distinct.tolist()
+
+    def _column(self, key: str) -> pd.Series:
+        obs: pd.DataFrame = self.adata.obs  # type: ignore[assignment]
+        if key not in obs:
+            known = [str(name) for name in obs.columns]
+            raise KeyError(f"{self.what}.obs has no column {key!r}.{did_you_mean(key, known)}")
+        return obs[key]
+
+    def _matrix(self, layer: str | None) -> Matrix:
+        where = f"{self.what}.X" if layer is None else f"{self.what}.layers[{layer!r}]"
+        if layer is not None and layer not in self.adata.layers:
+            raise KeyError(f"{where} does not exist. Name a layer that does, or leave `layer` out to use X.")
+        found = self.adata.X if layer is None else self.adata.layers[layer]
+        if found is None:
+            raise ValueError(f"{where} is empty, but it must hold the expression.")
+        X = row_major(found, where)
+        check_matrix(X, self.adata.obs_names, self.adata.var_names, where=where)
+        return X
+
+    @property
+    def contexts(self) -> set[str]:
+        """Contexts with perturbed cells."""
+        return {condition.context for condition in self.rows}
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Expression of some cells, float32 ``[n, G]``."""
+        values = gather_rows(self._X, rows)
+        return values if self._positions is None else values[:, self._positions]
+
+    def mean(self, rows: np.ndarray) -> np.ndarray:
+        """Mean expression of some cells, float64 ``[G]``."""
+        mean = population_means(self._X, RowGroups(rows, np.array([0]), np.array([len(rows)])))[0]
+        return mean if self._positions is None else mean[self._positions]

@@ -1,0 +1,149 @@
+"""Where predicted cells come from: an AnnData of predictions, or a model that is asked condition by condition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from pertcast.tl._labelled import LabelledCells
+from pertcast.tl._undefined import UndefinedMetric
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from pertcast.tl._labelled import Condition
+    from pertcast.tl._truth import Truth
+
+__all__ = ["AnnDataSource", "ModelSource", "NoEffectSource", "PredictedPopulation", "Role", "Source"]
+
+Role = Literal["model", "baseline", "ceiling"]
+
+
+class PredictedPopulation(NamedTuple):
+    """Predicted cells of a condition."""
+
+    cells: np.ndarray
+    """float32 ``[n, G]``, a sample where there are many."""
+    mean: np.ndarray
+    """Mean over all predicted cells, ``[G]``."""
+    n_cells: int
+    """Number of predicted cells."""
+    is_point: bool
+    """Whether all cells are equal, so that there is a mean but no distribution."""
+
+
+class Source(Protocol):
+    """Gives the predicted cells of a condition."""
+
+    name: str
+    role: Role
+
+    def predict(self, truth: Truth, condition: Condition) -> PredictedPopulation:
+        """Return predicted cells; raises :class:`UndefinedMetric` with the reason if there are none."""
+        ...
+
+
+class AnnDataSource:
+    """Predictions in an AnnData; its control cells are never read.
+
+    Parameters
+    ----------
+    name
+        Name in the table.
+    adata
+        Predicted cells.
+    truth
+        Measured side.
+    """
+
+    role: Role = "model"
+
+    def __init__(self, name: str, adata: AnnData, truth: Truth) -> None:
+        self.name = name
+        key, control = truth.columns.perturbation_key, truth.columns.control
+        perturbed = adata
+        if key in adata.obs and (adata.obs[key].astype(str) == control).any():
+            perturbed = adata[(adata.obs[key].astype(str) != control).to_numpy()]
+        columns = truth.columns
+        self._cells = LabelledCells(perturbed, columns, f"predicted[{name!r}]", var_names=truth.var_names)
+        self._is_point = bool(adata.uns.get("pertcast", {}).get("is_point", False))
+
+    def predict(self, truth: Truth, condition: Condition) -> PredictedPopulation:
+        """Read the predicted cells of a condition."""
+        rows = self._cells.rows.get(condition)
+        if rows is None:
+            raise UndefinedMetric("There are no predicted cells of this condition.")
+        chosen = truth.sample(rows, truth.max_cells, "predicted", condition.name)
+        return _population(self._cells.gather(chosen), self._cells.mean(rows), len(rows), is_point=self._is_point)
+
+
+class NoEffectSource:
+    """The baseline of no effect: the shared control cells themselves."""
+
+    name = "NoEffect"
+    role: Role = "baseline"
+
+    def predict(self, truth: Truth, condition: Condition) -> PredictedPopulation:
+        """Return the controls of a condition."""
+        rows = truth.control_rows(condition)
+        cells = truth.controls.gather(rows)
+        return PredictedPopulation(cells, cells.mean(axis=0, dtype=np.float64), len(rows), is_point=False)
+
+
+class ModelSource:
+    """A trained model, asked for one condition at a time.
+
+    Parameters
+    ----------
+    name
+        Name in the table.
+    model
+        Trained model or baseline.
+    role
+        Whether it is one of the baselines.
+    reason
+        Why there is no model, if it could not be trained.
+    seed
+        Seed of its draws.
+
+    Attributes
+    ----------
+    kept
+        Predicted cells of the conditions so far, if it is a list; they are not kept by default.
+    """
+
+    def __init__(
+        self, name: str, model: Any, *, role: Role = "baseline", reason: str | None = None, seed: int = 0
+    ) -> None:
+        self.name, self.model, self.role, self.reason, self.seed = name, model, role, reason, seed
+        self.kept: list[AnnData] | None = None
+
+    def predict(self, truth: Truth, condition: Condition) -> PredictedPopulation:
+        """Predict a condition from its controls."""
+        predicted = self.adata(truth, condition)
+        if self.kept is not None:
+            self.kept.append(predicted)
+        values: Any = predicted.X
+        cells = np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float32)
+        if not predicted.var_names.equals(truth.var_names):
+            cells = cells[:, predicted.var_names.get_indexer(truth.var_names)]
+        is_point = bool(getattr(self.model, "is_point", False))
+        return _population(cells, cells.mean(axis=0, dtype=np.float64), len(cells), is_point=is_point)
+
+    def adata(self, truth: Truth, condition: Condition) -> AnnData:
+        """Predicted cells of a condition as the model returns them."""
+        if self.model is None:
+            raise UndefinedMetric(self.reason or "The model could not be trained.")
+        dosages = {} if condition.dosage is None else {"dosages": condition.dosage}
+        controls = truth.control_cells(condition)
+        try:
+            return self.model.predict(controls, [condition.perturbation], seed=self.seed, progressbar=False, **dosages)
+        except ValueError as error:
+            raise UndefinedMetric(f"It cannot be predicted: {error}") from error
+
+
+def _population(cells: np.ndarray, mean: np.ndarray, n_cells: int, *, is_point: bool) -> PredictedPopulation:
+    """Predicted population; equal cells are a point prediction, whatever they are called."""
+    constant = len(cells) > 1 and bool((cells == cells[0]).all())
+    return PredictedPopulation(cells, mean, n_cells, is_point or constant)

@@ -1,0 +1,153 @@
+"""The measured side of an evaluation: populations, controls and the references of shifts."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pertcast.data._messages import shorten
+from pertcast.tl._labelled import LabelledCells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from pertcast.tl._labelled import Condition, ScreenColumns
+
+__all__ = ["Truth"]
+
+
+class Truth:
+    """Measured populations and the controls that all predictions share.
+
+    Parameters
+    ----------
+    real
+        Measured cells.
+    columns
+        Where the labels of cells are.
+    controls
+        Names and AnnData to look for control cells in; the first that has some in every context is used.
+    train
+        Training cells, for the centroid of perturbed cells.
+    layer
+        Key of ``layers`` with the expression of the measured cells; ``X`` by default.
+    max_cells
+        Largest number of control cells of a condition; more are subsampled.
+    seed
+        Seed of all subsamples.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If a label is missing, there are no perturbed cells, or a context has no controls.
+    """
+
+    def __init__(
+        self,
+        real: AnnData,
+        columns: ScreenColumns,
+        *,
+        controls: Sequence[tuple[str, AnnData]],
+        train: AnnData | None = None,
+        layer: str | None = None,
+        max_cells: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        self.columns, self.max_cells, self.seed = columns, max_cells, seed
+        self.real = LabelledCells(real, columns, "real", layer=layer)
+        self.var_names = self.real.var_names
+        if not self.real.rows:
+            raise ValueError(
+                f"`real` has no perturbed cells: all labels of {columns.perturbation_key!r} are {columns.control!r}."
+            )
+        self.conditions = sorted(self.real.rows, key=lambda each: (each.context, each.perturbation, each.dosage or 0))
+        self.controls = self._find_controls(controls, layer)
+        self.centroids = self._centroids(train, layer)
+        self._real_means: dict[str, tuple[list[Condition], np.ndarray]] = {}
+
+    def _find_controls(self, others: Sequence[tuple[str, AnnData]], layer: str | None) -> LabelledCells:
+        missing: set[str] = set()
+        for what, cells in others:
+            found = self.real
+            if cells is not self.real.adata:
+                found = LabelledCells(cells, self.columns, what, layer=layer, var_names=self.var_names)
+            missing = self.real.contexts - found.control_rows.keys()
+            if not missing:
+                return found
+        raise ValueError(
+            f"There are no control cells ({self.columns.perturbation_key!r} equal to {self.columns.control!r}) for "
+            f"{shorten(sorted(missing))}. Shifts are measured against controls of the same context: give them with "
+            "`control=`, or leave these contexts out of `real`."
+        )
+
+    def control_rows(self, condition: Condition) -> np.ndarray:
+        """Rows of the controls of a condition, which the measured and every predicted side share.
+
+        They are those of its batches, or of the whole context if these have none, and at most ``max_cells``.
+        """
+        rows = self.controls.control_rows[condition.context]
+        if self.columns.batch_key is not None:
+            batches = set(self.real.batch[self.real.rows[condition]])
+            own = rows[[batch in batches for batch in self.controls.batch[rows]]]
+            rows = own if len(own) else rows
+        return self.sample(rows, self.max_cells, "controls", condition.context)
+
+    def control_cells(self, condition: Condition) -> AnnData:
+        """Control cells of a condition as an AnnData, for a model to predict from."""
+        return self.controls.adata[self.control_rows(condition)].copy()
+
+    def sample(self, rows: np.ndarray, size: int, *names: str) -> np.ndarray:
+        """At most ``size`` rows without replacement; the choice depends on the seed and on names alone."""
+        if len(rows) <= size:
+            return rows
+        return rows[np.sort(self.rng(*names).choice(len(rows), size, replace=False))]
+
+    def rng(self, *names: str) -> np.random.Generator:
+        """Generator that depends on the seed and on names alone."""
+        text = "".join(f"{len(name)}:{name}" for name in names)
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        return np.random.default_rng([self.seed, *np.frombuffer(digest, dtype="<u4").tolist()])
+
+    def real_means(self, context: str) -> tuple[list[Condition], np.ndarray]:
+        """Conditions of a context and their measured means, float32 ``[P, G]``."""
+        if context not in self._real_means:
+            conditions = [condition for condition in self.conditions if condition.context == context]
+            means = np.stack([self.real.mean(self.real.rows[each]) for each in conditions])
+            self._real_means = {context: (conditions, means.astype(np.float32))}  # one context at a time
+        return self._real_means[context]
+
+    def _centroids(self, train: AnnData | None, layer: str | None) -> dict[str, np.ndarray | str]:
+        """Mean of the perturbed training centroids of each context, or why there is none.
+
+        In a context without perturbed training cells it is the mean of the controls plus the mean shift of all
+        training conditions. Without training cells, the measured populations of the context take their place.
+        """
+        if train is None:
+            return {context: self._centroid_of_real(context) for context in self.real.contexts}
+        cells = LabelledCells(train, self.columns, "train", layer=layer, var_names=self.var_names)
+        shifts = []
+        means: dict[str, list[np.ndarray]] = {}
+        for condition, rows in cells.rows.items():
+            mean = cells.mean(rows)
+            means.setdefault(condition.context, []).append(mean)
+            if condition.context in cells.control_rows:
+                shifts.append(mean - cells.mean(cells.control_rows[condition.context]))
+        found: dict[str, np.ndarray | str] = {}
+        for context in self.real.contexts:
+            if context in means:
+                found[context] = np.mean(means[context], axis=0)
+            elif shifts:
+                found[context] = self.controls.mean(self.controls.control_rows[context]) + np.mean(shifts, axis=0)
+            else:
+                found[context] = "`train` has no perturbed cells in a context with controls."
+        return found
+
+    def _centroid_of_real(self, context: str) -> np.ndarray | str:
+        conditions = [condition for condition in self.conditions if condition.context == context]
+        if len(conditions) < 2:
+            return "There is a single perturbation in this context and no `train` to take the centroid from."
+        return np.mean([self.real.mean(self.real.rows[each]) for each in conditions], axis=0)

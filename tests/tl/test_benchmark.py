@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import pertcast as pc
+
+QUICK: dict[str, Any] = {"max_epochs": 1, "steps_per_epoch": 2, "enable_progress_bar": False, "accelerator": "cpu"}
+SMALL: dict[str, Any] = {"n_hidden": 16, "n_layers": 1, "set_size": 8, "n_controls": 8}
+SETUP = {"cell_type_key": "cell_type", "batch_key": "donor"}
+
+
+@pytest.fixture(scope="module")
+def screen() -> Any:
+    adata = pc.data.simulate_screen(
+        20, n_genes=50, n_cell_types=3, n_donors=2, n_perturbations=3, combinations=1, seed=1
+    )
+    pc.pp.split(adata, "context", cell_type_key="cell_type", batch_key="donor", hold_out=["type_2"])
+    return adata
+
+
+def run(models: Any, adata: Any, **options: Any) -> Any:
+    defaults: dict[str, Any] = {
+        "setup": SETUP,
+        "baselines": ["PerturbationShift"],
+        "metrics": "shift",
+        "progressbar": False,
+    }
+    return pc.tl.benchmark(models, adata, **defaults | options)
+
+
+def test_a_class_is_trained_and_scored_beside_baselines(screen: Any) -> None:
+    before = (set(screen.obs), set(screen.uns), screen.X.sum())
+    predictions: dict[str, Any] = {}
+    scores = run({"small": partial(pc.PerturbDiff, **SMALL)}, screen, train_kwargs=QUICK, predictions=predictions)
+    assert (set(screen.obs), set(screen.uns), screen.X.sum()) == before
+    assert set(scores["model"]) == {"small", "NoEffect", "PerturbationShift", "ceiling"}
+    assert set(scores["context"]) == {"type_2"}
+    assert set(scores["perturbation"]) == set(screen.obs["perturbation"].unique()) - {"control"}
+    assert (scores["task"] == "context").all()
+    predicted = predictions["small"]
+    controls = (screen.obs["cell_type"] == "type_2") & (screen.obs["perturbation"] == "control")
+    assert predicted.n_obs == 4 * controls.sum()
+    assert predicted.obs_names.is_unique
+    assert predicted.uns["pertcast"]["model"] == "PerturbDiff"
+    again = pc.tl.evaluate(
+        screen[(screen.obs["split"] == "test").to_numpy()], predicted, control=screen[
+            (screen.obs["perturbation"] == "control").to_numpy()], groupby="cell_type", batch_key="donor",
+        metrics="mean_squared_error", progressbar=False,
+    )  # fmt: skip
+    values: list[Any] = [
+        table[table["model"] == name].set_index(["condition", "metric"])["value"].rename(None)
+        for table, name in ((again, "predicted"), (scores[scores["metric"] == "mean_squared_error"], "small"))
+    ]
+    pd.testing.assert_series_equal(values[0], values[1], rtol=1e-4)
+
+
+def test_a_trained_model_is_used_as_it_is(screen: Any) -> None:
+    pc.PerturbDiff.setup_anndata(adata := screen.copy(), split_key="split", **SETUP)
+    model = pc.PerturbDiff(adata, **SMALL)
+    model.train(**QUICK)
+    weights = {name: value.clone() for name, value in model.module.state_dict().items()}
+    scores = run([model], adata, setup=None)  # columns are those that the model was set up with
+    assert set(scores["model"]) >= {"PerturbDiff", "PerturbationShift"}
+    assert all((value == weights[name]).all() for name, value in model.module.state_dict().items())
+
+
+def test_held_out_cells_change_no_prediction(screen: Any) -> None:
+    changed = screen.copy()
+    test = (changed.obs["split"] == "test").to_numpy()
+    X = changed.X.toarray()
+    X[test] = X[test][:, ::-1]
+    changed.X = X
+    dense = screen.copy()
+    dense.X = screen.X.toarray()
+    model = {"small": partial(pc.PerturbDiff, **SMALL)}
+    found: list[Any] = []
+    for adata in (dense, changed):
+        predictions: dict[str, Any] = {}
+        run(model, adata, train_kwargs=QUICK, predictions=predictions)
+        found.append(predictions["small"].X)
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("kind", ["perturbation", "combination", "donor"])
+def test_every_kind_of_split_with_every_baseline(kind: Any) -> None:
+    adata = pc.data.simulate_screen(
+        12, n_genes=40, n_cell_types=3, n_donors=2, n_perturbations=4, combinations=2, seed=2
+    )
+    pc.pp.split(adata, kind, cell_type_key="cell_type", batch_key="donor", seed=0)
+    scores = run([], adata, baselines="all", metrics=["shift", "energy_distance"])
+    assert set(scores["model"]) == {*pc.baselines.__all__, "ceiling"}
+    defined = scores[(scores["metric"] == "mean_squared_error")].groupby("model")["value"].count()
+    n_conditions = scores["condition"].nunique()
+    for name in ("NoEffect", "PerturbedMean", "ContextMean", "ceiling"):
+        assert defined[name] == n_conditions, name
+    missing = scores[scores["value"].isna()]
+    assert (missing["reason"] != "").all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"split_key": "fold"}, KeyError, "fold"),
+        ({"baselines": ["PerturbationShit"]}, ValueError, "Did you mean 'PerturbationShift'"),
+        ({"models": [3]}, TypeError, "model class"),
+    ],
+)
+def test_bad_requests(screen: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        run(options.pop("models", []), screen, **options)
+
+
+def test_nothing_to_test(screen: Any) -> None:
+    adata = screen.copy()
+    adata.obs["split"] = "train"
+    with pytest.raises(ValueError, match="No perturbed cell is labelled 'test'"):
+        run([], adata)

@@ -1,0 +1,227 @@
+"""The judge: does it order predictions whose quality is known?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import pertcast as pc
+
+MEANS = ["shift", "ranking"]
+
+
+@pytest.fixture(scope="module")
+def screen() -> Any:
+    return pc.data.simulate_screen(
+        160, n_genes=120, n_cell_types=2, n_donors=1, n_perturbations=4, combinations=0, effect_size=3,
+        median_counts=3000, seed=3,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def halves(screen: Any) -> tuple[Any, Any]:
+    """Measured cells with all controls, and as many fresh perturbed cells that nobody measured."""
+    control = (screen.obs["perturbation"] == "control").to_numpy()
+    first = np.random.default_rng(0).random(screen.n_obs) < 0.5
+    return screen[control | first].copy(), screen[~control & ~first].copy()
+
+
+def constant(real: Any, fresh: Any, noise: float = 0.0) -> Any:
+    """The mean over all perturbed cells of a cell type, for every perturbation; with or without noise."""
+    predicted = fresh.copy()
+    X = predicted.X.toarray()
+    for cell_type in fresh.obs["cell_type"].unique():
+        here = (fresh.obs["cell_type"] == cell_type).to_numpy()
+        kept = ((real.obs["cell_type"] == cell_type) & (real.obs["perturbation"] != "control")).to_numpy()
+        X[here] = np.asarray(real.X[kept].mean(0)).ravel()
+    X += noise * np.random.default_rng(1).standard_normal(X.shape).astype(np.float32)
+    predicted.X = X
+    return predicted
+
+
+def shuffled(fresh: Any) -> Any:
+    """Real cells under the name of the next perturbation."""
+    predicted = fresh.copy()
+    names = sorted(fresh.obs["perturbation"].unique())
+    following = dict(zip(names, names[1:] + names[:1], strict=True))
+    predicted.obs["perturbation"] = predicted.obs["perturbation"].astype(str).map(following)
+    return predicted
+
+
+@pytest.fixture(scope="module")
+def scores(halves: tuple[Any, Any]) -> Any:
+    real, fresh = halves
+    predicted = {
+        "oracle": fresh,
+        "constant": constant(real, fresh),
+        "constant and noise": constant(real, fresh, 0.3),
+        "shuffled": shuffled(fresh),
+    }
+    return pc.tl.evaluate(real, predicted, groupby="cell_type", seed=1, progressbar=False)
+
+
+def mean(scores: Any, metric: str) -> Any:
+    return scores[scores["metric"] == metric].groupby("model")["value"].mean()
+
+
+HEADLINE = ["energy_distance", "mmd", "shift_pearson_specific", "discrimination_score", "centroid_accuracy"]
+
+
+@pytest.mark.parametrize("metric", HEADLINE)
+def test_headline_metrics_see_through_impostors(scores: Any, metric: str) -> None:
+    value = mean(scores, metric) * (1 if pc.tl.metrics().loc[metric, "better"] == "higher" else -1)
+    rivals = [name for name in ("NoEffect", "constant", "constant and noise", "shuffled") if np.isfinite(value[name])]
+    assert len(rivals) >= 3
+    for rival in rivals:
+        assert value["oracle"] > value[rival] + 0.1 * abs(value["oracle"] - value[rivals].min())
+    assert value["ceiling"] > value[rivals].max()
+
+
+@pytest.mark.parametrize("metric", ["variance_agreement", "correlation_agreement", "de_overlap", "sliced_wasserstein"])
+def test_the_oracle_beats_a_constant_with_noise_on_distributions(scores: Any, metric: str) -> None:
+    value = mean(scores, metric) * (1 if pc.tl.metrics().loc[metric, "better"] == "higher" else -1)
+    assert value["oracle"] > value["constant and noise"]
+
+
+def test_a_constant_scores_as_chance_does_where_it_should(scores: Any) -> None:
+    assert mean(scores, "centroid_accuracy")["constant"] == pytest.approx(0.5)
+    assert abs(mean(scores, "shift_pearson_specific")).get("constant", 0) < 0.2 or np.isnan(
+        mean(scores, "shift_pearson_specific")["constant"]
+    )
+    assert mean(scores, "shift_pearson")["constant"] > 0.3  # which is why it is not a headline metric
+
+
+def test_every_metric_of_every_model_has_a_row_and_nan_has_a_reason(scores: Any) -> None:
+    keys = ["condition", "model", "metric"]
+    assert len(scores) == 8 * 6 * len(pc.tl.metrics())
+    assert not scores.duplicated(keys).any()
+    assert (scores["value"].isna() == (scores["reason"] != "")).all()
+    points = scores[(scores["model"] == "constant") & scores["metric"].isin(["energy_distance", "de_recall"])]
+    assert points["reason"].str.contains("point prediction").all()
+    assert set(scores["role"]) == {"model", "baseline", "ceiling"}
+
+
+def test_counts_are_those_of_the_cells(scores: Any, halves: tuple[Any, Any]) -> None:
+    real, fresh = halves
+    for row in scores[scores["metric"] == "mmd"].itertuples():
+        n = {}
+        for name, cells in (("real", real), ("fresh", fresh)):
+            here = (cells.obs["perturbation"] == row.perturbation) & (cells.obs["cell_type"] == row.context)
+            n[name] = int(here.sum())
+        if row.model == "oracle":
+            assert (row.n_real, row.n_predicted) == (n["real"], n["fresh"])
+        if row.model == "ceiling":
+            assert row.n_real + row.n_predicted == n["real"]
+
+
+def test_values_are_those_of_the_functions(scores: Any, halves: tuple[Any, Any]) -> None:
+    real, fresh = halves
+
+    def cells(adata: Any, perturbation: str) -> np.ndarray:
+        here = (adata.obs["perturbation"] == perturbation) & (adata.obs["cell_type"] == "type_1")
+        return adata[here.to_numpy()].X.toarray()
+
+    table = scores[(scores["model"] == "oracle") & (scores["condition"] == "pert_2 | type_1")].set_index("metric")
+    predicted, measured, control = cells(fresh, "pert_2"), cells(real, "pert_2"), cells(real, "control")
+    expected = {
+        "energy_distance": pc.tl.energy_distance(predicted, measured),
+        "mmd": pc.tl.mmd_rbf(predicted, measured),
+        "shift_pearson": pc.tl.shift_pearson(predicted, measured, control),
+        "mean_squared_error": pc.tl.mean_squared_error(predicted, measured),
+        "variance_agreement": pc.tl.variance_agreement(predicted, measured),
+    }
+    for metric, value in expected.items():
+        assert table.loc[metric, "value"] == pytest.approx(value, rel=1e-4), metric
+    names = [f"pert_{i}" for i in range(4)]
+    means = [np.stack([cells(adata, name).mean(0) for name in names]) for adata in (fresh, real)]
+    assert table.loc["centroid_accuracy", "value"] == pytest.approx(pc.tl.centroid_accuracy(means[0], means[1])[2])
+    ranks = pc.tl.discrimination_score(means[0], means[1], control)
+    assert table.loc["discrimination_score", "value"] == pytest.approx(ranks[2])
+
+
+def test_controls_of_a_prediction_are_never_read(halves: tuple[Any, Any]) -> None:
+    real, fresh = halves
+    controls = real[(real.obs["perturbation"] == "control").to_numpy()].copy()
+    controls.obs_names = [f"tampered_{name}" for name in controls.obs_names]
+    controls.X = controls.X * 5
+    import anndata as ad
+
+    tampered = ad.concat([fresh, controls])
+    options: dict[str, Any] = {"groupby": "cell_type", "metrics": [*MEANS, "de"], "progressbar": False}
+    first, second = (pc.tl.evaluate(real, each, **options) for each in (fresh, tampered))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_neither_order_nor_threads_nor_company_matter(halves: tuple[Any, Any]) -> None:
+    real, fresh = halves
+    options: dict[str, Any] = {"groupby": "cell_type", "max_cells": 40, "progressbar": False}
+    first = pc.tl.evaluate(real, fresh, **options)
+    rng = np.random.default_rng(0)
+    mixed: list[Any] = [adata[rng.permutation(adata.n_obs)].copy() for adata in (real, fresh)]
+    mixed[1] = mixed[1][:, rng.permutation(fresh.n_vars)].copy()
+    second = pc.tl.evaluate(mixed[0], mixed[1], n_jobs=2, **options)
+    pd.testing.assert_frame_equal(first, second, rtol=1e-5)
+    one = (real.obs["perturbation"].isin(["control", "pert_1"])).to_numpy()
+    alone = pc.tl.evaluate(real[one], fresh, metrics="distribution", **options)
+    both = first[first["metric"].isin(alone["metric"]) & (first["perturbation"] == "pert_1")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, both, rtol=1e-5)
+
+
+def test_a_missing_condition_has_its_reason(halves: tuple[Any, Any]) -> None:
+    real, fresh = halves
+    part = fresh[(fresh.obs["perturbation"] != "pert_0").to_numpy()].copy()
+    scores = pc.tl.evaluate(real, part, groupby="cell_type", metrics="shift", progressbar=False)
+    lost = scores[(scores["model"] == "predicted") & (scores["perturbation"] == "pert_0")]
+    assert lost["value"].isna().all()
+    assert lost["reason"].str.contains("no predicted cells").all()
+    assert (lost["n_predicted"] == 0).all()
+
+
+def test_baselines_are_trained_on_the_training_cells_alone(screen: Any) -> None:
+    held = ((screen.obs["cell_type"] == "type_0") & (screen.obs["perturbation"] != "control")).to_numpy()
+    train, real = screen[~held].copy(), screen[held].copy()
+    keys = (set(train.obs), set(train.uns), set(real.obs))
+    scores = pc.tl.evaluate(
+        real, {}, train=train, groupby="cell_type", baselines=["PerturbationShift", "ContextMean"], metrics="shift",
+        progressbar=False,
+    )  # fmt: skip
+    assert (set(train.obs), set(train.uns), set(real.obs)) == keys
+    assert set(scores["model"]) == {"NoEffect", "PerturbationShift", "ContextMean", "ceiling"}
+    value = scores[scores["metric"] == "mean_squared_error"].set_index(["model", "perturbation"])["value"]
+
+    def average(perturbation: str, cell_type: str) -> np.ndarray:
+        here = (screen.obs["perturbation"] == perturbation) & (screen.obs["cell_type"] == cell_type)
+        return np.asarray(screen.X[here.to_numpy()].mean(0)).ravel()
+
+    for name in ("pert_0", "pert_3"):
+        shift = average(name, "type_1") - average("control", "type_1")
+        error = average("control", "type_0") + shift - average(name, "type_0")
+        assert value["PerturbationShift", name] == pytest.approx(np.square(error).mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"groupby": "celltype"}, KeyError, "celltype"),
+        ({"metrics": "energy_distanc"}, ValueError, "Did you mean 'energy_distance'"),
+        ({"control": "ctrl"}, ValueError, "no control cells"),
+        ({"predicted": {"ceiling": None}}, ValueError, "taken by"),
+        ({"control": 3}, TypeError, "label or an AnnData"),
+    ],
+)
+def test_bad_requests(halves: tuple[Any, Any], change: Any, error: type[Exception], message: str) -> None:
+    real, fresh = halves
+    options: dict[str, Any] = {"predicted": fresh, "groupby": "cell_type", "progressbar": False} | change
+    if "ceiling" in (options["predicted"] if isinstance(options["predicted"], dict) else ()):
+        options["predicted"] = {"ceiling": fresh}
+    with pytest.raises(error, match=message):
+        pc.tl.evaluate(real, **options)
+
+
+def test_genes_must_be_there(halves: tuple[Any, Any]) -> None:
+    real, fresh = halves
+    with pytest.raises(ValueError, match="missing from adata.var_names"):
+        pc.tl.evaluate(real, fresh[:, 1:].copy(), groupby="cell_type", progressbar=False)
