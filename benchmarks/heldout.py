@@ -6,15 +6,13 @@ read again only to score the predictions.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from tasks import data_file
 
 import pertcast as pc
 
@@ -30,15 +28,7 @@ MODELS = {
     "PerturbDiff": pc.PerturbDiff,
 }
 MAX_CELLS = 2_000
-
-
-def data_file(name: str) -> Path:
-    """Path of a data file; exits with a clear message where there is none."""
-    folder = Path(os.environ.get("PERTCAST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    path = folder / f"{name}.h5ad"
-    if not path.exists():
-        sys.exit(f"{path} does not exist. Set PERTCAST_DATA to the folder with {name}.h5ad.")
-    return path
+__all__ = ["data_file", "main"]
 
 
 def run(

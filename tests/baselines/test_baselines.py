@@ -8,34 +8,42 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from pertcast.baselines import ContextWeightedShift, NoEffect, PerturbationShift
+from pertcast.baselines import (
+    AdditiveShift,
+    BilinearRidge,
+    ContextMean,
+    ContextWeightedShift,
+    LatentAdditive,
+    LatentShift,
+    MatchingMean,
+    NearestNeighbours,
+    NoEffect,
+    PerturbationShift,
+    PerturbedMean,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pertcast.baselines._base import Baseline
 
-ALL = [NoEffect, PerturbationShift, ContextWeightedShift]
-SHIFTING = [PerturbationShift, ContextWeightedShift]
+SHIFTING = [PerturbationShift, ContextWeightedShift, AdditiveShift, NearestNeighbours]
+CLOSED = [NoEffect, *SHIFTING, PerturbedMean, ContextMean, MatchingMean, BilinearRidge]
+NETWORKS = [LatentAdditive, LatentShift]
+ALL = [*CLOSED, *NETWORKS]
+VECTORS = {"A": [0.0, 1.0], "B": [1.0, 0.5]}
+ARGUMENTS: dict[Any, dict[str, Any]] = {
+    ContextWeightedShift: {"bandwidth": 0.7},
+    PerturbedMean: {"residuals": True},
+    BilinearRidge: {"ridge": 0.01, "n_components": 2},
+    NearestNeighbours: {"n_neighbours": 1},
+    LatentAdditive: {"n_latent": 5, "seed": 3},
+    LatentShift: {"n_hidden": 20, "residuals": False},
+}
 
 
-def fit(cls: type[Baseline], adata: Any, *, setup: dict[str, Any] | None = None, **arguments: Any) -> Any:
-    adata = adata.copy()
-    cls.setup_anndata(adata, **{"cell_type_key": "cell_type", "batch_key": "donor"} | (setup or {}))
-    model = cls(adata, **arguments)
-    model.train()
-    return model
-
-
-def controls_of(adata: Any, cell_type: str) -> Any:
-    return adata[(adata.obs["perturbation"] == "control") & (adata.obs["cell_type"] == cell_type)].copy()
-
-
-def shift_in(predicted: Any, controls: Any) -> np.ndarray:
-    """The one shift by which all predicted cells differ from their control cells."""
-    shift = predicted.X - controls[predicted.obs["source_cell"]].X
-    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-6)
-    return shift[0]
+def train_arguments(cls: Any) -> dict[str, Any]:
+    return {"max_steps": 5} if cls in NETWORKS else {}
 
 
 def mean_over_donors(true_shift: Any, perturbation: str, cell_type: str, dosage: float = 1.0) -> np.ndarray:
@@ -43,7 +51,7 @@ def mean_over_donors(true_shift: Any, perturbation: str, cell_type: str, dosage:
 
 
 @pytest.mark.parametrize("sparse", [True, False])
-def test_no_effect_returns_the_controls(make_screen: Any, sparse: bool) -> None:
+def test_no_effect_returns_the_controls(make_screen: Any, sparse: bool, fit: Any) -> None:
     adata = make_screen()
     if sparse:
         adata.X = sp.csr_matrix(adata.X)
@@ -55,7 +63,9 @@ def test_no_effect_returns_the_controls(make_screen: Any, sparse: bool) -> None:
     assert predicted.n_obs == 2 * 36
 
 
-def test_shift_is_the_mean_over_contexts(make_screen: Any, true_shift: Any) -> None:
+def test_shift_is_the_mean_over_contexts(
+    make_screen: Any, true_shift: Any, fit: Any, controls_of: Any, shift_in: Any
+) -> None:
     adata = make_screen()
     model = fit(PerturbationShift, adata[adata.obs["cell_type"] != "NK"])
     controls = controls_of(adata, "NK")
@@ -68,7 +78,9 @@ def test_shift_is_the_mean_over_contexts(make_screen: Any, true_shift: Any) -> N
     )
 
 
-def test_contexts_and_populations_weigh_the_same_whatever_their_size(make_screen: Any) -> None:
+def test_contexts_and_populations_weigh_the_same_whatever_their_size(
+    make_screen: Any, fit: Any, controls_of: Any
+) -> None:
     adata = make_screen()
     adata = adata[adata.obs["cell_type"] != "NK"].copy()
     copies = adata[(adata.obs["cell_type"] == "T") & (adata.obs["donor"] == "d1")].copy()
@@ -80,7 +92,9 @@ def test_contexts_and_populations_weigh_the_same_whatever_their_size(make_screen
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_weights_of_contexts_follow_the_distance_of_their_controls(make_screen: Any, true_shift: Any) -> None:
+def test_weights_of_contexts_follow_the_distance_of_their_controls(
+    make_screen: Any, true_shift: Any, fit: Any, controls_of: Any, shift_in: Any
+) -> None:
     adata = make_screen()
     model = fit(ContextWeightedShift, adata[adata.obs["cell_type"] != "NK"], bandwidth=0.3)
     controls = controls_of(adata, "NK")
@@ -93,14 +107,16 @@ def test_weights_of_contexts_follow_the_distance_of_their_controls(make_screen: 
     assert abs(weights[0] - 0.5) > 0.01
 
 
-def test_a_large_bandwidth_is_the_plain_shift(make_screen: Any) -> None:
+def test_a_large_bandwidth_is_the_plain_shift(make_screen: Any, fit: Any) -> None:
     adata = make_screen()
     plain = fit(PerturbationShift, adata).predict(perturbations=["A"], progressbar=False)
     wide = fit(ContextWeightedShift, adata, bandwidth=1e9).predict(perturbations=["A"], progressbar=False)
     np.testing.assert_allclose(wide.X, plain.X, atol=1e-6)
 
 
-def test_a_context_of_the_training_data_is_used(make_screen: Any, true_shift: Any) -> None:
+def test_a_context_of_the_training_data_is_used(
+    make_screen: Any, true_shift: Any, fit: Any, controls_of: Any, shift_in: Any
+) -> None:
     adata = make_screen()
     controls = controls_of(adata, "NK")
     plain = shift_in(fit(PerturbationShift, adata).predict(controls, ["A"], progressbar=False), controls)
@@ -113,7 +129,9 @@ def test_a_context_of_the_training_data_is_used(make_screen: Any, true_shift: An
 
 
 @pytest.mark.parametrize("cls", SHIFTING)
-def test_combinations_add_the_shifts_of_their_parts(make_screen: Any, cls: type[Baseline]) -> None:
+def test_combinations_add_the_shifts_of_their_parts(
+    make_screen: Any, cls: type[Baseline], fit: Any, controls_of: Any, shift_in: Any
+) -> None:
     adata = make_screen()
     model = fit(cls, adata)
     controls = controls_of(adata, "B")
@@ -123,8 +141,10 @@ def test_combinations_add_the_shifts_of_their_parts(make_screen: Any, cls: type[
     np.testing.assert_allclose(shift_in(both, controls), single[0] + single[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("cls", SHIFTING)
-def test_a_measured_combination_has_its_own_shift(make_screen: Any, cls: type[Baseline]) -> None:
+@pytest.mark.parametrize("cls", [PerturbationShift, ContextWeightedShift, NearestNeighbours])
+def test_a_measured_combination_has_its_own_shift(
+    make_screen: Any, cls: type[Baseline], fit: Any, controls_of: Any
+) -> None:
     adata = make_screen()
     combined = adata[adata.obs["perturbation"] == "B"].copy()
     combined.obs["perturbation"] = "B+A"
@@ -135,7 +155,7 @@ def test_a_measured_combination_has_its_own_shift(make_screen: Any, cls: type[Ba
     np.testing.assert_allclose(both, single, atol=1e-6)
 
 
-def test_dosages_are_kept_apart(make_screen: Any, true_shift: Any) -> None:
+def test_dosages_are_kept_apart(make_screen: Any, true_shift: Any, fit: Any, controls_of: Any, shift_in: Any) -> None:
     adata = make_screen(dosages=(1.0, 0.1))
     model = fit(PerturbationShift, adata, setup={"dosage_key": "dose"})
     controls = controls_of(adata, "T")
@@ -150,7 +170,7 @@ def test_dosages_are_kept_apart(make_screen: Any, true_shift: Any) -> None:
 
 
 @pytest.mark.parametrize("cls", SHIFTING)
-def test_test_conditions_are_never_used(make_screen: Any, cls: type[Baseline]) -> None:
+def test_test_conditions_are_never_used(make_screen: Any, cls: type[Baseline], fit: Any, controls_of: Any) -> None:
     adata = make_screen()
     held_out = ((adata.obs["cell_type"] == "NK") & (adata.obs["perturbation"] != "control")).to_numpy()
     adata.obs["split"] = np.where(held_out, "test", "train")
@@ -163,8 +183,8 @@ def test_test_conditions_are_never_used(make_screen: Any, cls: type[Baseline]) -
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("cls", SHIFTING)
-def test_what_was_not_trained_on_is_an_error(make_screen: Any, cls: type[Baseline]) -> None:
+@pytest.mark.parametrize("cls", [PerturbationShift, ContextWeightedShift, AdditiveShift])
+def test_what_was_not_trained_on_is_an_error(make_screen: Any, cls: type[Baseline], fit: Any) -> None:
     adata = make_screen()
     adata.obs["split"] = np.where(adata.obs["perturbation"] == "B", "test", "train")
     adata.uns["emb"] = {"A": [0.0], "B": [1.0], "C": [2.0]}
@@ -176,7 +196,7 @@ def test_what_was_not_trained_on_is_an_error(make_screen: Any, cls: type[Baselin
         model.predict(perturbations=["D"], progressbar=False)
 
 
-def test_no_effect_predicts_what_is_held_out_but_no_typing_errors(make_screen: Any) -> None:
+def test_no_effect_predicts_what_is_held_out_but_no_typing_errors(make_screen: Any, fit: Any) -> None:
     adata = make_screen()
     adata.obs["split"] = np.where(adata.obs["perturbation"] == "B", "test", "train")
     model = fit(NoEffect, adata, setup={"split_key": "split"})
@@ -186,10 +206,11 @@ def test_no_effect_predicts_what_is_held_out_but_no_typing_errors(make_screen: A
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_save_and_load(make_screen: Any, tmp_path: Path, cls: type[Baseline]) -> None:
+def test_save_and_load(make_screen: Any, tmp_path: Path, cls: type[Baseline], fit: Any, controls_of: Any) -> None:
     adata = make_screen(dosages=(1.0, 2.0))
-    arguments: dict[str, Any] = {"bandwidth": 0.7} if cls is ContextWeightedShift else {}
-    model = fit(cls, adata, setup={"dosage_key": "dose"}, **arguments)
+    adata.uns["emb"] = VECTORS
+    setup = {"dosage_key": "dose", "perturbation_embedding_key": "emb"}
+    model = fit(cls, adata, setup=setup, train=train_arguments(cls), **ARGUMENTS.get(cls, {}))
     controls = controls_of(adata, "NK")
     expected = model.predict(controls, progressbar=False)
     model.save(tmp_path / "model")
@@ -202,21 +223,78 @@ def test_save_and_load(make_screen: Any, tmp_path: Path, cls: type[Baseline]) ->
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_batch_size_makes_no_difference(make_screen: Any, cls: type[Baseline]) -> None:
-    model = fit(cls, make_screen())
+def test_batch_size_makes_no_difference(make_screen: Any, cls: type[Baseline], fit: Any) -> None:
+    adata = make_screen()
+    adata.uns["emb"] = VECTORS
+    model = fit(cls, adata, setup={"perturbation_embedding_key": "emb"}, train=train_arguments(cls))
     one, two = (model.predict(perturbations=["A"], batch_size=size, progressbar=False).X for size in (None, 5))
-    np.testing.assert_array_equal(one, two)
+    np.testing.assert_allclose(one, two, rtol=0, atol=1e-5 if cls in NETWORKS else 0)
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_registered_screen_keeps_its_values(make_screen: Any, cls: type[Baseline]) -> None:
+def test_registered_screen_keeps_its_values(make_screen: Any, cls: type[Baseline], fit: Any) -> None:
     adata = make_screen()
+    adata.uns["emb"] = VECTORS
     before = adata.X.copy()
-    cls.setup_anndata(adata, cell_type_key="cell_type")
+    cls.setup_anndata(adata, cell_type_key="cell_type", perturbation_embedding_key="emb")
     model = cls(adata)
-    model.train()
+    model.train(**train_arguments(cls))
     model.predict(perturbations=["A"], progressbar=False)
     np.testing.assert_array_equal(adata.X, before)
+
+
+@pytest.mark.parametrize("cls", CLOSED)
+def test_order_of_the_cells_makes_no_difference(make_screen: Any, cls: type[Baseline], fit: Any) -> None:
+    adata = make_screen()
+    adata.uns["emb"] = VECTORS
+    shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
+    first, second = (
+        fit(cls, each, setup={"perturbation_embedding_key": "emb"}).predict(progressbar=False)
+        for each in (adata, shuffled)
+    )
+    assert first.obs.equals(second.obs)
+    np.testing.assert_allclose(first.X, second.X, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", NETWORKS)
+def test_order_of_the_controls_makes_no_difference(
+    make_screen: Any, cls: type[Baseline], fit: Any, controls_of: Any
+) -> None:
+    adata = make_screen()
+    model = fit(cls, adata, train=train_arguments(cls))
+    controls = controls_of(adata, "NK")
+    first, second = (model.predict(each, ["A"], progressbar=False) for each in (controls, controls[::-1].copy()))
+    assert first.obs.equals(second.obs)
+    np.testing.assert_allclose(first.X, second.X, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_point_predictions_are_marked(
+    make_screen: Any, cls: type[Baseline], fit: Any, controls_of: Any, tmp_path: Path
+) -> None:
+    adata = make_screen()
+    adata.uns["emb"] = VECTORS
+    model = fit(cls, adata, setup={"perturbation_embedding_key": "emb"}, train=train_arguments(cls))
+    predicted = model.predict(controls_of(adata, "NK"), ["A"], progressbar=False)
+    is_point = cls in (PerturbedMean, ContextMean, MatchingMean)
+    assert model.is_point is is_point
+    assert bool((predicted.X == predicted.X[0]).all()) is is_point
+    predicted.write_h5ad(tmp_path / "predicted.h5ad")
+    stored = anndata.read_h5ad(tmp_path / "predicted.h5ad").uns["pertcast"]
+    assert ("is_point" in stored) is is_point
+    assert bool(stored.get("is_point", is_point)) is is_point
+
+
+@pytest.mark.parametrize("cls", [PerturbationShift, PerturbedMean, BilinearRidge])
+def test_validation_conditions_are_learned_from(make_screen: Any, cls: type[Baseline], fit: Any) -> None:
+    adata = make_screen()
+    adata.uns["emb"] = VECTORS
+    setup = {"perturbation_embedding_key": "emb"}
+    expected = fit(cls, adata, setup=setup).predict(perturbations=["A"], progressbar=False).X
+    held_out = (adata.obs["cell_type"] == "NK") & (adata.obs["perturbation"] == "A")
+    adata.obs["split"] = np.where(held_out, "validation", "train")
+    labelled = fit(cls, adata, setup=setup | {"split_key": "split"}).predict(perturbations=["A"], progressbar=False).X
+    np.testing.assert_allclose(labelled, expected, atol=1e-6)
 
 
 def test_errors(make_screen: Any) -> None:
@@ -231,7 +309,7 @@ def test_errors(make_screen: Any) -> None:
         ContextWeightedShift(registry=model.registry).train()
 
 
-def test_mudata(make_screen: Any) -> None:
+def test_mudata(make_screen: Any, fit: Any) -> None:
     adata = make_screen()
     rna = adata.copy()
     rna.obs = rna.obs[[]]

@@ -1,4 +1,4 @@
-"""What the baselines have in common: a control cell plus a shift of the mean."""
+"""What the baselines have in common: the verbs of a model, and a prediction in chunks of control cells."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from scvi.model.base import BaseModelClass
 from scvi.module.base import BaseModuleClass
 
+from pertcast.data._messages import shorten
 from pertcast.data._prediction import PredictMixin
 from pertcast.data._request import Request, trained_dosages
 from pertcast.data._screen import screen_from_manager
 from pertcast.data._setup import ScreenSetupMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -27,9 +28,24 @@ if TYPE_CHECKING:
     from pertcast.data._stand_ins import Unseen
     from pertcast.data._tasks import PredictionTask
 
-__all__ = ["Baseline"]
+__all__ = ["Baseline", "added"]
 
 _BATCH_SIZE = 4096
+
+
+def added(shift: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the forecast that adds a shift ``[G]`` to control cells.
+
+    Examples
+    --------
+    >>> added(np.array([1.0, 0.0]))(np.array([[2.0, 3.0]])).tolist()
+    [[3.0, 3.0]]
+    """
+
+    def forecast(cells: np.ndarray) -> np.ndarray:
+        return cells + shift
+
+    return forecast
 
 
 class _NoParameters(BaseModuleClass):
@@ -42,9 +58,9 @@ class _NoParameters(BaseModuleClass):
 
 
 class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
-    """Base of the baselines. A predicted cell is a control cell plus a shift that all cells of its population share.
+    """Base of the baselines. Each predicted cell is made from one control cell.
 
-    Values are left as they come, so the sum may be below 0 where the data are not.
+    Values are left as they come, so they may be below 0 where the data are not.
 
     Parameters
     ----------
@@ -54,6 +70,9 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
         Registry of a saved model, in place of the screen.
     """
 
+    is_point: bool = False
+    """Whether all predicted cells of a population are equal. Only metrics of the mean are meaningful then."""
+
     def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None:
         super().__init__(adata, registry)
         self.module = _NoParameters()
@@ -62,22 +81,19 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
         self.init_params_ = self._get_init_params(locals())
 
     def train(self) -> None:
-        """Compute the shifts of the training conditions, in one pass over the cells.
+        """Learn from the training conditions, in one pass over the cells.
 
-        Where a split column was registered, only conditions labelled ``train`` are used.
+        Where a split column was registered, the conditions labelled ``train`` and ``validation`` are used: a baseline
+        has nothing to choose on validation conditions. Those labelled ``test`` are never used.
 
         Raises
         ------
         ValueError
             If the model holds no data, or no condition is left for training.
         """
-        if self.adata is None:
-            raise ValueError("There are no data to train on. Build the model from an AnnData.")
-        screen = screen_from_manager(self.adata_manager)
-        conditions = screen.split(validation_size=0).train
+        screen, conditions = self._training_data()
         self._fit(screen, conditions)
-        self.dosages_ = trained_dosages(screen.index, conditions)
-        self.is_trained_ = True
+        self._finish(screen, conditions)
 
     def predict(
         self,
@@ -115,7 +131,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
         seed
             Seed of the choice of control cells.
         batch_size
-            Number of cells to read at once; 4096 by default. It makes no difference to the result.
+            Number of cells to process at once; 4096 by default. It makes no difference to the result beyond rounding.
         key_added
             Also write the predictions into ``adata``, which must then hold control cells only: ``obsm["<key>_<n>"]``,
             one matrix ``[cells, G]`` for the n-th perturbation (the mean over draws), and ``uns["<key>"]`` with
@@ -128,7 +144,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
         -------
         Predicted cells: expression in the units of the training data in ``X``, the genes of the training data, the
         registered columns, ``source_cell`` and ``population`` in ``obs``, and how they were made in
-        ``uns["pertcast"]``.
+        ``uns["pertcast"]``, which has an entry ``is_point`` (True) where all predicted cells of a population are equal.
 
         Raises
         ------
@@ -148,15 +164,31 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
             batch_size=batch_size,
             key_added=key_added,
             progressbar=progressbar,
+            options={"is_point": True} if self.is_point else None,
         )
+
+    def _training_data(self) -> tuple[Screen, np.ndarray]:
+        """Return the registered screen and the ids of the conditions to learn from."""
+        if self.adata is None:
+            raise ValueError("There are no data to train on. Build the model from an AnnData.")
+        screen = screen_from_manager(self.adata_manager)
+        split = screen.split(validation_size=0)
+        return screen, np.union1d(split.train, split.validation)
+
+    def _finish(self, screen: Screen, conditions: np.ndarray) -> None:
+        """Note what was learned from."""
+        self.dosages_ = trained_dosages(screen.index, conditions)
+        self.is_trained_ = True
 
     @abstractmethod
     def _fit(self, screen: Screen, conditions: np.ndarray) -> None:
         """Learn from some conditions of a screen; what is kept goes into attributes ending in ``_``."""
 
     @abstractmethod
-    def _shift(self, query: ControlQuery, population: ControlPopulation, request: Request) -> np.ndarray:
-        """Shift of the mean of a population, ``[G]``."""
+    def _forecast(
+        self, query: ControlQuery, population: ControlPopulation, request: Request
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the function from control cells of a population to predicted cells, ``[n, G]`` both."""
 
     def _check_requests(
         self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen
@@ -168,9 +200,20 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
     def _predict_task(
         self, query: ControlQuery, task: PredictionTask, *, batch_size: int | None, options: Mapping[str, Any]
     ) -> np.ndarray:
-        shift = self._shift(query, task.population, Request(task.perturbation, task.dosage))
-        values = np.empty((len(task.sources), len(shift)), dtype=np.float32)
+        forecast = self._forecast(query, task.population, Request(task.perturbation, task.dosage))
+        values = np.empty((len(task.sources), len(query.metadata.var_names)), dtype=np.float32)
         step = batch_size or _BATCH_SIZE
         for start in range(0, len(values), step):
-            values[start : start + step] = query.gather(task.sources[start : start + step]) + shift
+            values[start : start + step] = forecast(query.gather(task.sources[start : start + step]))
         return values
+
+    def _unmeasured(self, what: str, missing: Sequence[str], request: Request, metadata: ScreenMetadata) -> ValueError:
+        """Return the error that something of some perturbations is not known at the dosage of a request."""
+        at = f" at dosage {request.dosage:g}" if metadata.has_dosage else ""
+        elsewhere = [f"{part} at {each:g}" for part in missing for each in self.dosages_.get(part, ())]
+        hint = f" They were measured as {shorten(elsewhere)}." if metadata.has_dosage and elsewhere else ""
+        of = f" (of {request.perturbation!r})" if [*missing] != [request.perturbation] else ""
+        return ValueError(
+            f"{type(self).__name__} knows no {what} of {shorten(missing)}{of}{at}: no training condition holds it."
+            f"{hint} What was trained on is listed in `model.dosages_`."
+        )

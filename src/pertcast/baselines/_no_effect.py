@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pertcast.baselines._base import Baseline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._request import Request
     from pertcast.data._screen import Screen
@@ -38,5 +40,7 @@ class NoEffect(Baseline):
     def _fit(self, screen: Screen, conditions: np.ndarray) -> None:
         """Learn nothing."""
 
-    def _shift(self, query: ControlQuery, population: ControlPopulation, request: Request) -> np.ndarray:
-        return np.zeros(len(query.metadata.var_names), dtype=np.float32)
+    def _forecast(
+        self, query: ControlQuery, population: ControlPopulation, request: Request
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda cells: cells

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from pertcast.baselines._shifts import ShiftBaseline
-
-if TYPE_CHECKING:
-    from pertcast.data._query import ControlPopulation, ControlQuery
 
 __all__ = ["PerturbationShift"]
 
@@ -28,6 +21,3 @@ class PerturbationShift(ShiftBaseline):
     registry
         Registry of a saved model, in place of the screen.
     """
-
-    def _weights(self, query: ControlQuery, population: ControlPopulation, contexts: np.ndarray) -> np.ndarray:
-        return np.full(len(contexts), 1 / len(contexts))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pertcast.baselines._base import Baseline
+from pertcast.baselines._base import Baseline, added
+from pertcast.baselines._conditions import ConditionMeans, dosage_key
 from pertcast.data._grammar import parse_perturbation
-from pertcast.data._messages import shorten
-from pertcast.data._pseudobulk import ShiftTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -27,7 +25,7 @@ __all__ = ["ShiftBaseline"]
 
 
 class ShiftBaseline(Baseline):
-    """Base of the baselines that average the shift of a perturbation over training contexts.
+    """Base of the baselines that average the shift of a perturbation over training contexts, equally by default.
 
     The shift in a context is the mean over its populations (batches), each with equal weight. A combination that was
     not measured is given the sum of the shifts of its parts, at the same dosage.
@@ -46,35 +44,34 @@ class ShiftBaseline(Baseline):
         self.context_of_shift_ = np.zeros(0, dtype=np.int64)
         self.rows_: dict[tuple[str, float], list[int]] = {}
         self.control_means_ = np.zeros((0, 0))
+        self.context_names_: tuple[str, ...] = ()
 
     def _fit(self, screen: Screen, conditions: np.ndarray) -> None:
-        table = ShiftTable.from_index(screen.X, screen.index, screen.controls, conditions)
-        factors = np.stack([table.perturbation, np.unique(table.dosage, return_inverse=True)[1], table.context], axis=1)
-        cells, first, row = np.unique(factors, axis=0, return_index=True, return_inverse=True)
-        row = row.reshape(-1)
-        shifts = np.zeros((len(cells), table.shift.shape[1]))
-        np.add.at(shifts, row, table.shift)
-        contexts, context_of_shift = np.unique(cells[:, 2], return_inverse=True)
-        names = screen.index.perturbation_names
+        self._set_shifts(ConditionMeans.from_screen(screen, conditions))
 
-        self.shifts_ = (shifts / np.bincount(row)[:, None]).astype(np.float32)
-        self.context_of_shift_ = context_of_shift
-        self.rows_ = {}
-        for number, condition in enumerate(first):
-            key = (names[table.perturbation[condition]], _key(table.dosage[condition]))
-            self.rows_.setdefault(key, []).append(number)
-        self.control_means_ = np.stack(
-            [table.group_mean[np.unique(table.group[table.context == context])].mean(axis=0) for context in contexts]
-        )
+    def _set_shifts(self, means: ConditionMeans) -> None:
+        """Keep the shifts of training conditions."""
+        self.shifts_ = means.shift.astype(np.float32)
+        self.context_of_shift_ = means.context
+        self.rows_ = means.rows
+        self.control_means_ = means.control_mean
+        self.context_names_ = means.context_names
 
-    @abstractmethod
     def _weights(self, query: ControlQuery, population: ControlPopulation, contexts: np.ndarray) -> np.ndarray:
-        """Weights of training contexts (rows of ``control_means_``), which sum to 1."""
+        """Weights of training contexts (rows of ``control_means_``), which sum to 1; equal unless overridden."""
+        return np.full(len(contexts), 1 / len(contexts))
+
+    def _forecast(
+        self, query: ControlQuery, population: ControlPopulation, request: Request
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        return added(self._shift(query, population, request))
 
     def _shift(self, query: ControlQuery, population: ControlPopulation, request: Request) -> np.ndarray:
+        """Shift of the mean of a population, ``[G]``."""
         total = np.zeros(self.shifts_.shape[1])
-        for rows in self._rows_of_parts(request, query.metadata):
-            total += self._weights(query, population, self.context_of_shift_[rows]) @ self.shifts_[rows]
+        for factor, rows in self._rows_of_parts(request, query.metadata):
+            weights = self._weights(query, population, self.context_of_shift_[rows])
+            total += factor * (weights @ self.shifts_[rows])
         return total
 
     def _check_requests(
@@ -85,25 +82,18 @@ class ShiftBaseline(Baseline):
             self._rows_of_parts(request, metadata)
         return stand_ins
 
-    def _rows_of_parts(self, request: Request, metadata: ScreenMetadata) -> list[list[int]]:
-        """Rows of the shifts to average: those of the perturbation, or of each part of a combination."""
-        name, dosage = request.perturbation, _key(request.dosage)
-        if (name, dosage) in self.rows_:
-            return [self.rows_[name, dosage]]
-        parts = parse_perturbation(name, metadata.control)
+    def _rows_of_parts(self, request: Request, metadata: ScreenMetadata) -> list[tuple[float, list[int]]]:
+        """List what to sum up: factors, and the rows of the shifts to average over contexts.
+
+        These are the rows of the perturbation, or those of each part of a combination that was not measured.
+        """
+        own = self.rows_.get((request.perturbation, dosage_key(request.dosage)))
+        return self._rows_of_singles(request, metadata) if own is None else [(1.0, own)]
+
+    def _rows_of_singles(self, request: Request, metadata: ScreenMetadata) -> list[tuple[float, list[int]]]:
+        """List the factors and rows of the single perturbations that a request is made of."""
+        dosage, parts = dosage_key(request.dosage), parse_perturbation(request.perturbation, metadata.control)
         missing = [part for part in parts if (part, dosage) not in self.rows_]
-        if not missing:
-            return [self.rows_[part, dosage] for part in parts]
-        at = f" at dosage {request.dosage:g}" if metadata.has_dosage else ""
-        elsewhere = [f"{part} at {each:g}" for part in missing for each in self.dosages_.get(part, ())]
-        hint = f" They were measured as {shorten(elsewhere)}." if metadata.has_dosage and elsewhere else ""
-        of = f" (of {name!r})" if len(parts) > 1 else ""
-        raise ValueError(
-            f"{type(self).__name__} knows no shift of {shorten(missing)}{of}{at}: no training condition "
-            f"holds it.{hint} This baseline predicts what was trained on, and combinations of it."
-        )
-
-
-def _key(dosage: float | np.floating) -> float:
-    """Dosage as a key: rounded to float32, in which the index keeps dosages."""
-    return float(np.float32(dosage))
+        if missing:
+            raise self._unmeasured("shift", missing, request, metadata)
+        return [(1.0, self.rows_[part, dosage]) for part in parts]

@@ -111,7 +111,8 @@ def _fit(model: Any, adata: AnnData, setup: Mapping[str, Any], train_kwargs: Map
         model_class(model).setup_anndata(adata, **setup)
         accepted = inspect.signature(model).parameters
         fitted = model(adata, **({"seed": seed} if "seed" in accepted else {}))
-        fitted.train(**train_kwargs)
+        quiet = {"progressbar": False} if "progressbar" in inspect.signature(fitted.train).parameters else {}
+        fitted.train(**{**quiet, **train_kwargs})
         return fitted
     if not hasattr(model, "train"):
         raise TypeError(f"Expected a model class or a model, but found {model!r}.")

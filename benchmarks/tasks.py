@@ -1,0 +1,128 @@
+"""Tasks on real screens: what is held out, and how the data are read. Used by `baselines.py`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import scipy.sparse as sp
+
+import pertcast as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def data_file(name: str) -> Path:
+    """Path of a data file; exits with a clear message where there is none."""
+    folder = Path(os.environ.get("PERTCAST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    path = folder / f"{name}.h5ad"
+    if not path.exists():
+        sys.exit(f"{path} does not exist. Set PERTCAST_DATA to the folder with {name}.h5ad.")
+    return path
+
+
+def read_counts(name: str, total_key: str | None = None) -> ad.AnnData:
+    """Read a screen, and bring its counts to log1p of counts per 10,000; totals may count genes that are not there."""
+    adata = ad.read_h5ad(data_file(name))
+    counts: Any = sp.csr_matrix(adata.X, dtype=np.float32)
+    total = np.asarray(counts.sum(1)).ravel() if total_key is None else adata.obs[total_key].to_numpy(float)
+    adata.X = (sp.diags_array(1e4 / np.maximum(total, 1)) @ counts).log1p().astype(np.float32).tocsr()
+    return adata
+
+
+@dataclass(frozen=True)
+class Task:
+    """A screen, the arguments of ``setup_anndata``, and its splits."""
+
+    name: str
+    read: Callable[[], ad.AnnData]
+    splits: Callable[[ad.AnnData], Iterator[ad.AnnData]]
+    setup: dict[str, Any] = field(default_factory=dict)
+
+
+def each_context(n: int, **keys: str) -> Callable[[ad.AnnData], Iterator[ad.AnnData]]:
+    """Hold out each of the n largest contexts in turn."""
+
+    def splits(adata: ad.AnnData) -> Iterator[ad.AnnData]:
+        for name in adata.obs[keys["cell_type_key"]].value_counts().index[:n]:
+            pc.pp.split(adata, "context", hold_out=[str(name)], **keys)  # type: ignore[arg-type]
+            yield adata
+
+    return splits
+
+
+def folds(kind: Any, n: int, **keys: Any) -> Callable[[ad.AnnData], Iterator[ad.AnnData]]:
+    """Hold out each fold in turn."""
+
+    def splits(adata: ad.AnnData) -> Iterator[ad.AnnData]:
+        for fold in range(n):
+            pc.pp.split(adata, kind, n_folds=n, fold=fold, **keys)
+            yield adata
+
+    return splits
+
+
+def once(kind: Any, test_size: float, **keys: Any) -> Callable[[ad.AnnData], Iterator[ad.AnnData]]:
+    """Hold out a share of the units."""
+
+    def splits(adata: ad.AnnData) -> Iterator[ad.AnnData]:
+        pc.pp.split(adata, kind, test_size=test_size, **keys)
+        yield adata
+
+    return splits
+
+
+def doubles(adata: ad.AnnData) -> Iterator[ad.AnnData]:
+    """Hold out a third of the combinations at a time; their parts are seen alone or in other combinations."""
+    names = sorted(name for name in adata.obs["perturbation"].unique() if "+" in name)
+    order = np.random.default_rng(0).permutation(len(names))
+    for third in np.array_split(order, 3):
+        held = {names[i] for i in third}
+        adata.obs["split"] = np.where(adata.obs["perturbation"].isin(held), "test", "train")
+        adata.uns["split"] = {"kind": "combination"}
+        pc.pp.check_split(adata, "split")
+        yield adata
+
+
+def norman() -> ad.AnnData:
+    """K562 cells of the CRISPR activation screen."""
+    adata = read_counts("norman_mcfaline_perturbench", "ncounts_all_genes")
+    return adata[(adata.obs["cell_type"] == "K562").to_numpy()].copy()
+
+
+KANG = {"cell_type_key": "cell_type", "batch_key": "donor"}
+TASKS = (
+    Task("kang, unseen cell type", lambda: read_counts("kang2018_ifnb"), each_context(5, **KANG), KANG),
+    Task("kang, unseen donor", lambda: read_counts("kang2018_ifnb"), folds("donor", 5, **KANG), KANG),
+    Task(
+        "glioblastoma, unseen patient",
+        lambda: read_counts("glioblastoma_panobinostat"),
+        folds("donor", 3, batch_key="donor"),
+        {"batch_key": "donor"},
+    ),
+    Task("norman, unseen doubles", norman, doubles),
+    Task(
+        "papalexi, unseen genes",
+        lambda: read_counts("papalexi2021_eccite", "n_counts"),
+        folds("perturbation", 5, batch_key="batch"),
+        {"batch_key": "batch"},
+    ),
+    Task(
+        "datlinger, null effects",
+        lambda: read_counts("datlinger2021_tcr", "ncounts_all_genes"),
+        once("condition", 0.3, cell_type_key="cell_type"),
+        {"cell_type_key": "cell_type"},
+    ),
+    Task(
+        "bodenmiller, unseen stimulus x cell type",
+        lambda: ad.read_h5ad(data_file("bodenmiller2012_cytof")),
+        once("condition", 1 / 3, cell_type_key="cell_type"),
+        {"cell_type_key": "cell_type"},
+    ),
+)
