@@ -84,6 +84,51 @@ class TestDemo:
         assert found == set(zip(scores["perturbation"], scores["cell_type"], strict=True))
 
 
+class TestBenchmark:
+    @pytest.fixture(scope="class")
+    def file(self, tmp_path_factory: pytest.TempPathFactory, screen: Any) -> Path:
+        path = tmp_path_factory.mktemp("data") / "screen.h5ad"
+        screen.write_h5ad(path)
+        return path
+
+    def test_writes_tables_predictions_and_plots(
+        self, file: Path, tmp_path: Path, screen: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "out"
+        words = ["benchmark", str(file), "--cell-type-key", "cell_type", "--split", "context", "--hold-out", "type_1"]
+        words += ["--models", "PerturbDiff", "PerturbedMean", "--baselines", "PerturbationShift", "--metrics", "shift"]
+        main([*words, "energy_distance", "--max-epochs", "1", "--out", str(out)])
+        scores, summary = pd.read_csv(out / "scores.csv"), pd.read_csv(out / "summary.csv")
+        models = {"PerturbDiff", "PerturbedMean", "PerturbationShift", "NoEffect", "ceiling"}
+        assert set(scores["model"]) == set(summary["model"]) == models
+        assert set(scores["context"]) == {"type_1"}
+        predicted = ad.read_h5ad(out / "predicted_PerturbDiff.h5ad")
+        assert set(predicted.obs["perturbation"]) == set(screen.obs["perturbation"]) - {"control"}
+        assert (out / "energy_distance.png").read_bytes().startswith(b"\x89PNG")
+        shown = capsys.readouterr().out
+        assert "energy_distance (lower is better)" in shown
+        mean = scores[(scores["model"] == "PerturbDiff") & (scores["metric"] == "energy_distance")]["value"].mean()
+        assert f"{mean:.3f}" in shown
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--cell-type-key", "celltype"], "celltype"),
+            (["--cell-type-key", "cell_type", "--hold-out", "type_9"], "type_9"),
+            (["--cell-type-key", "cell_type", "--models", "PerturbDif"], "Unknown model 'PerturbDif'"),
+        ],
+    )
+    def test_bad_requests_end_with_a_message(self, file: Path, tmp_path: Path, words: list[str], message: str) -> None:
+        with pytest.raises(SystemExit, match=message):
+            main(["benchmark", str(file), "--out", str(tmp_path / "out"), *words])
+        assert not (tmp_path / "out").exists()
+
+    def test_file_must_exist(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["benchmark", str(tmp_path / "nothing.h5ad")])
+        assert "does not exist" in capsys.readouterr().err
+
+
 class TestHeldOut:
     def test_mask_spares_controls_and_parts(self) -> None:
         obs = pd.DataFrame(

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["run_demo"]
 
-CEILING = "noise ceiling"
+NAMES = {
+    "NoEffect": "control",
+    "PerturbationShift": "mean shift",
+    "ContextWeightedShift": "weighted shift",
+    "PerturbDiff": "PerturbDiff",
+    "ceiling": "noise ceiling",
+}
+"""How the table calls what :func:`pertcast.tl.evaluate` scores."""
 
 
 def run_demo(out: Path, size: DemoSize = DEFAULT, *, seed: int = 0) -> pd.DataFrame:
@@ -37,7 +44,7 @@ def run_demo(out: Path, size: DemoSize = DEFAULT, *, seed: int = 0) -> pd.DataFr
 
     Returns
     -------
-    The table of ``scores.csv``: perturbation, cell_type, model, metric, value, n_real, n_predicted.
+    The table of ``scores.csv``; see :func:`pertcast.tl.evaluate`.
     """
     import numpy as np
 
@@ -60,63 +67,39 @@ def run_demo(out: Path, size: DemoSize = DEFAULT, *, seed: int = 0) -> pd.DataFr
     print(f"Simulated a screen of {adata.n_obs} cells and {adata.n_vars} genes.")
     print(f"Held out: all perturbed cells of {held_out.cell_type}, and {held_out.combination} everywhere.")
 
-    models: dict[str, Any] = {
-        "control": pc.baselines.NoEffect,
-        "mean shift": pc.baselines.PerturbationShift,
-        "weighted shift": pc.baselines.ContextWeightedShift,
-        "PerturbDiff": pc.PerturbDiff,
-    }
-    names = sorted(obs.loc[test, "perturbation"].unique())
-    predictions: dict[str, AnnData] = {}
-    for name, model_class in models.items():
-        print(f"\n== {name}", flush=True)
-        training = adata[~test].copy()
-        model_class.setup_anndata(training, cell_type_key="cell_type", batch_key="donor")
-        is_baseline = model_class is not pc.PerturbDiff
-        model = model_class(training) if is_baseline else model_class(training, seed=seed)
-        model.train(**({} if is_baseline else {"max_epochs": size.max_epochs}))
-        predicted = model.predict(controls, names, seed=seed, progressbar=not is_baseline)
-        predictions[name] = predicted[held_out.mask(_obs(predicted))].copy()
+    training = adata[~test].copy()
+    pc.PerturbDiff.setup_anndata(training, cell_type_key="cell_type", batch_key="donor")
+    model = pc.PerturbDiff(training, seed=seed)
+    model.train(max_epochs=size.max_epochs)
+    predicted = model.predict(controls, sorted(obs.loc[test, "perturbation"].unique()), seed=seed)
+    predicted = predicted[held_out.mask(_obs(predicted))].copy()
 
-    scores = _score(adata[test], controls, predictions, seed=seed)
+    scores = pc.tl.evaluate(
+        adata[test],
+        {"PerturbDiff": predicted},
+        control=controls,
+        train=training,
+        groupby="cell_type",
+        batch_key="donor",
+        metrics=list(METRICS),
+        baselines=list(NAMES)[1:3],
+        seed=seed,
+    )
+    scores = scores.replace({"model": NAMES})
+    scores.insert(2, "cell_type", scores["context"])
     print("\n== Held-out conditions")
     for metric, title in METRICS.items():
         print(f"\n{title}\n{format_scores(scores, metric)}")
-    print(f"\n{CEILING}: one half of the real cells against the other half.")
+    print(f"\n{NAMES['ceiling']}: one half of the real cells against the other half.")
     print(
         "shifts: control cells plus the shift of the training cell types; for a new combination the sum of its parts."
     )
     scores.to_csv(out / "scores.csv", index=False)
-    predictions["PerturbDiff"].write_h5ad(out / "predicted.h5ad")
-    _plot(out, adata[test], controls, predictions["PerturbDiff"], scores)
+    predicted.write_h5ad(out / "predicted.h5ad")
+    _plot(out, adata[test], controls, predicted, scores)
     files = ("predicted.h5ad", "scores.csv", "mean_expression.png", "embedding.png")
     print(f"\nWrote {', '.join(files)} to {out}.")
     return scores
-
-
-def _score(real: AnnData, controls: AnnData, predictions: dict[str, AnnData], *, seed: int) -> pd.DataFrame:
-    """Score every model and the noise ceiling on every held-out condition; a tidy table."""
-    import numpy as np
-    import pandas as pd
-
-    rng = np.random.default_rng(seed)
-    rows = []
-    conditions = _obs(real)[["perturbation", "cell_type"]].astype(str).drop_duplicates()
-    for perturbation, cell_type in sorted(conditions.itertuples(index=False, name=None)):
-        control = _cells(controls, "control", cell_type).X
-        cells = _cells(real, perturbation, cell_type).X
-        cells = cells[rng.permutation(cells.shape[0])]
-        half = cells.shape[0] // 2
-        pairs = {name: (_cells(each, perturbation, cell_type).X, cells) for name, each in predictions.items()}
-        for name, (predicted, target) in {**pairs, CEILING: (cells[:half], cells[half:])}.items():
-            values = {
-                "energy_distance": pc.tl.energy_distance(predicted, target),
-                "shift_pearson": np.nan if name == "control" else pc.tl.shift_pearson(predicted, target, control),
-            }
-            counts = {"n_real": target.shape[0], "n_predicted": predicted.shape[0]}
-            condition = {"perturbation": perturbation, "cell_type": cell_type, "model": name}
-            rows += [{**condition, "metric": metric, "value": value, **counts} for metric, value in values.items()]
-    return pd.DataFrame(rows)
 
 
 def _plot(out: Path, real: AnnData, controls: AnnData, predicted: AnnData, scores: pd.DataFrame) -> None:

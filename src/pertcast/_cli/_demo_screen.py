@@ -17,6 +17,9 @@ METRICS = {
 """Metrics of the demonstration, and how the table calls them."""
 
 
+_ORDER = ("control", "mean shift", "weighted shift", "PerturbDiff", "noise ceiling")
+
+
 class DemoSize(NamedTuple):
     """Size of the demonstration.
 
@@ -97,7 +100,8 @@ def format_scores(scores: pd.DataFrame, metric: str) -> str:
     """
     chosen = scores[scores["metric"] == metric]
     wide = chosen.set_index(["perturbation", "cell_type", "model"])["value"].unstack("model")
-    wide = wide[list(chosen["model"].unique())]
+    models = list(chosen["model"].unique())
+    wide = wide[sorted(models, key=lambda name: (_ORDER.index(name) if name in _ORDER else 0, name))]
     wide.loc[("mean", ""), :] = wide.mean()
     lines = wide.reset_index().rename(columns={"cell_type": "cell type"}).rename_axis(columns=None)
     return lines.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
