@@ -24,22 +24,37 @@ SHOWN = (
     "shift_pearson_specific",
     "discrimination_score",
     "variance_ratio",
+    "gene_wasserstein",
     "de_overlap",
     "de_calibration",
 )
 
 
+TITLES = {
+    "energy_distance": "energy distance",
+    "shift_pearson": "Pearson",
+    "shift_pearson_specific": "Pearson, specific",
+    "discrimination_score": "discrimination",
+    "variance_ratio": "sd ratio",
+    "gene_wasserstein": "gene Wasserstein",
+    "de_overlap": "DE overlap",
+    "de_calibration": "DE calibration",
+}
+
+
 def table(scores: pd.DataFrame) -> str:
-    """One task as a Markdown table: means over conditions, the lowest energy distance first."""
+    """One task as a Markdown table: means over the n conditions that a model can predict, lowest energy distance first."""
     summary = pc.tl.summarize(scores)
     wide = summary.pivot_table(index="model", columns="metric", values="mean", dropna=False)
     wide = wide.reindex(columns=list(SHOWN)).sort_values(["energy_distance", "shift_pearson"], ascending=[True, False])
     share = summary[summary["metric"] == "energy_distance"].set_index("model")["normalised"]
     wide.insert(1, "gap closed", share.reindex(wide.index))
-    lines = ["| model | " + " | ".join(wide.columns) + " |", "|---" * (len(wide.columns) + 1) + "|"]
+    n = summary.pivot_table(index="model", columns="metric", values="n_conditions")["mean_squared_error"]
+    wide = wide.rename(columns=TITLES)
+    lines = ["| model | n | " + " | ".join(wide.columns) + " |", "|---" * (len(wide.columns) + 2) + "|"]
     for model, row in wide.iterrows():
-        numbers = ["-" if pd.isna(value) else f"{value:.3f}" for value in row]
-        lines.append(f"| {model} | " + " | ".join(numbers) + " |")
+        numbers = ["-" if pd.isna(value) else f"{value:.2f}" for value in row]
+        lines.append(f"| {model} | {n[model]:.0f} | " + " | ".join(numbers) + " |")
     return "\n".join(lines)
 
 

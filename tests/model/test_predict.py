@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -70,13 +71,19 @@ def test_seed_repeats_and_matters(trained: pc.PerturbDiff, screen: Any) -> None:
     assert not np.allclose(first, other)
 
 
-def test_closed_gate_is_the_anchor(trained: pc.PerturbDiff, screen: Any) -> None:
-    """With the gate at 0, cells are control cells plus the forecast shift of their population, cut at 0."""
+def test_closed_gate_is_the_anchor(trained: pc.PerturbDiff, screen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the gate at 0, cells are control cells plus the forecast shift of their population, cut at 0.
+
+    With zeros restored, the population has the mean of the anchor without the cut.
+    """
     controls = controls_of(screen, "type_0")
     controls = controls[(controls.obs["donor"] == controls.obs["donor"].iloc[0]).to_numpy()].copy()
     trained.module.gate.set(0.0)
     try:
-        predicted = trained.predict(controls, ["pert_2"], progressbar=False)
+        sparse = trained.predict(controls, ["pert_2"], progressbar=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(trained.module, "config", replace(trained.module.config, zeros="relu"))
+            predicted = trained.predict(controls, ["pert_2"], progressbar=False)
     finally:
         trained.module.gate.set(1.0)
     mean = dense(controls.X).mean(0, dtype=float)
@@ -85,6 +92,12 @@ def test_closed_gate_is_the_anchor(trained: pc.PerturbDiff, screen: Any) -> None
     shift = forecaster.shift(("pert_2",), 1.0, mean, "type_0", str(controls.obs["donor"].iloc[0]))
     expected = np.maximum(dense(controls[predicted.obs["source_cell"].to_numpy()].X) + shift, 0)
     np.testing.assert_allclose(dense(predicted.X), expected, atol=1e-4)
+    wanted = np.maximum(mean + shift, 0)
+    error = np.abs(dense(sparse.X).mean(0) - wanted)
+    assert np.median(error) < 0.02
+    assert error.mean() < np.abs(expected.mean(0) - wanted).mean()
+    share = [(dense(x) == 0).mean() for x in (controls.X, sparse.X, predicted.X)]
+    assert abs(share[1] - share[0]) < 0.05 < share[0] - share[2]
 
 
 def test_combinations_in_any_order(trained: pc.PerturbDiff, screen: Any) -> None:

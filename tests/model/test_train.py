@@ -208,7 +208,7 @@ def test_neighbours_speak_for_a_perturbation_that_was_never_measured() -> None:
     rng = np.random.default_rng(0)
     adata.uns["vectors"] = {f"pert_{i}": rng.normal(size=4) for i in range(8)}
     pc.PerturbDiff.setup_anndata(adata, cell_type_key="cell_type", perturbation_embedding_key="vectors")
-    model = pc.PerturbDiff(adata, **SMALL)
+    model = pc.PerturbDiff(adata, zeros="relu", **SMALL)
     model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
     model.module.gate.set(0.0)
     controls: Any = controls_of(adata, "type_0")

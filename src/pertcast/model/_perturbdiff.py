@@ -69,6 +69,9 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
         Axes of ``"pca"`` (50), the directions of shifts included.
     anchor
         ``"shift"`` (default) or ``"none"``.
+    zeros
+        ``"hurdle"`` (default) gives predictions of non-negative data the zeros that sparse expression has, see
+        :class:`pertcast.representation.Hurdle`; ``"relu"`` only cuts values below 0.
     n_input
         Principal components through which the network sees a cell (64), or ``"learned"`` for a learned first layer on
         all features.
@@ -128,6 +131,7 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
         representation: Literal["genes", "pca"] | None = None,
         n_latent: int | None = None,
         anchor: Literal["shift", "none"] | None = None,
+        zeros: Literal["hurdle", "relu"] | None = None,
         n_input: int | Literal["learned"] | None = None,
         n_hidden: int | None = None,
         n_layers: int | None = None,

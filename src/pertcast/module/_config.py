@@ -20,6 +20,7 @@ class PerturbDiffConfig:
     representation: Literal["genes", "pca"] = "genes"
     n_latent: int = 50
     anchor: Literal["shift", "none"] = "shift"
+    zeros: Literal["hurdle", "relu"] = "hurdle"
     n_input: int | Literal["learned"] = 64
     data_scale: float | None = None
     n_hidden: int = 128
@@ -64,7 +65,8 @@ class PerturbDiffConfig:
         _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         scaled = self.data_scale is None or self.data_scale > 0
         _require("data_scale", self.data_scale, scaled, "above 0, or None for the spread of the data")
-        for name, known in (("representation", ("genes", "pca")), ("anchor", ("shift", "none"))):
+        choices = {"representation": ("genes", "pca"), "anchor": ("shift", "none"), "zeros": ("hurdle", "relu")}
+        for name, known in choices.items():
             _require(name, getattr(self, name), getattr(self, name) in known, f"one of {known}")
 
 
@@ -72,6 +74,7 @@ PRESETS: dict[str, PerturbDiffConfig] = {
     "default": PerturbDiffConfig(),
     "reference": PerturbDiffConfig(
         anchor="none",
+        zeros="relu",
         n_input="learned",
         data_scale=10.0,
         n_hidden=512,

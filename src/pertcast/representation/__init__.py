@@ -5,10 +5,12 @@ from __future__ import annotations
 from pertcast.representation._base import Representation
 from pertcast.representation._components import PrincipalComponents, principal_components
 from pertcast.representation._genes import GeneSpace
+from pertcast.representation._hurdle import Hurdle
 from pertcast.representation._pca import PCASpace
 
 __all__ = [
     "GeneSpace",
+    "Hurdle",
     "PCASpace",
     "PrincipalComponents",
     "Representation",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pertcast.tl._benchmark import benchmark
+from pertcast.tl._bridges import delta_table, with_controls
+from pertcast.tl._bridges_cell_eval import run_cell_eval, to_cell_eval
 from pertcast.tl._de_agreement import (
     de_average_precision,
     de_calibration,
@@ -39,6 +41,7 @@ __all__ = [
     "de_overlap",
     "de_precision",
     "de_recall",
+    "delta_table",
     "discrimination_score",
     "energy_distance",
     "evaluate",
@@ -51,12 +54,15 @@ __all__ = [
     "mmd_rbf",
     "rank_genes",
     "rank_score",
+    "run_cell_eval",
     "shift_cosine",
     "shift_pearson",
     "shift_spearman",
     "sinkhorn_divergence",
     "sliced_wasserstein",
     "summarize",
+    "to_cell_eval",
     "variance_agreement",
     "variance_ratio",
+    "with_controls",
 ]

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from anndata import AnnData
 from joblib import Parallel, delayed
 from scvi.utils import track
 
 from pertcast.data._messages import shorten
 from pertcast.tl._fit import baseline_classes, fit_models
-from pertcast.tl._labelled import ScreenColumns
+from pertcast.tl._labelled import screen_columns
 from pertcast.tl._registry import select_metrics
 from pertcast.tl._score import CEILING, score_condition
 from pertcast.tl._sources import AnnDataSource, NoEffectSource
@@ -20,6 +19,8 @@ from pertcast.tl._truth import Truth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from anndata import AnnData
 
     from pertcast.tl._metric import Metric
     from pertcast.tl._sources import Source
@@ -131,7 +132,7 @@ def evaluate(
     ['NoEffect', 'ceiling', 'predicted']
     """
     wanted = select_metrics(metrics)
-    columns, controls = _columns(control, perturbation_key, groupby, dosage_key, batch_key)
+    columns, controls = screen_columns(control, perturbation_key, groupby, dosage_key, batch_key)
     candidates = [("control", controls)] if controls is not None else [("real", real)]
     if controls is None and train is not None:
         candidates.append(("train", train))
@@ -193,29 +194,6 @@ def score_sources(
     table = pd.DataFrame([row for rows in bar for row in rows])
     table.insert(0, "task", task)
     return table[list(COLUMNS)]
-
-
-def _columns(
-    control: str | AnnData,
-    perturbation_key: str,
-    groupby: str | Sequence[str] | None,
-    dosage_key: str | None,
-    batch_key: str | None,
-) -> tuple[ScreenColumns, AnnData | None]:
-    """Where labels are, and the AnnData of controls if there is one."""
-    keys = () if groupby is None else (groupby,) if isinstance(groupby, str) else tuple(groupby)
-    if isinstance(control, str):
-        return ScreenColumns(perturbation_key, control.strip(), keys, dosage_key, batch_key), None
-    if not isinstance(control, AnnData):
-        raise TypeError(f"`control` must be a label or an AnnData, but it is a {type(control).__name__}.")
-    if perturbation_key not in control.obs:
-        raise KeyError(f"control.obs has no column {perturbation_key!r}, which must hold the label of control cells.")
-    labels = sorted({str(label) for label in control.obs[perturbation_key]})
-    if len(labels) != 1:
-        raise ValueError(
-            f"`control` must hold control cells only, but its column {perturbation_key!r} holds {shorten(labels)}."
-        )
-    return ScreenColumns(perturbation_key, labels[0], keys, dosage_key, batch_key), control
 
 
 def check_names(names: Sequence[str]) -> None:

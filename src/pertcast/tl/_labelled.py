@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from anndata import AnnData
 
 from pertcast.data._checks import check_dosage, check_labels, check_numbers
 from pertcast.data._codes import NAME_SEPARATOR, combine_codes, cross_codes
@@ -14,16 +15,17 @@ from pertcast.data._grammar import canonical_names
 from pertcast.data._groups import RowGroups
 from pertcast.data._matrix import gather_rows, row_major
 from pertcast.data._matrix_checks import check_matrix
-from pertcast.data._messages import did_you_mean
+from pertcast.data._messages import did_you_mean, shorten
 from pertcast.data._pseudobulk import population_means
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
-    from anndata import AnnData
 
     from pertcast.data._matrix import Matrix
 
-__all__ = ["Condition", "LabelledCells", "ScreenColumns"]
+__all__ = ["Condition", "LabelledCells", "ScreenColumns", "screen_columns"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,42 @@ class ScreenColumns:
     groupby: tuple[str, ...] = ()
     dosage_key: str | None = None
     batch_key: str | None = None
+
+
+def screen_columns(
+    control: str | AnnData,
+    perturbation_key: str,
+    groupby: str | Sequence[str] | None,
+    dosage_key: str | None,
+    batch_key: str | None,
+) -> tuple[ScreenColumns, AnnData | None]:
+    """Where labels are, and the AnnData of controls if there is one.
+
+    Parameters
+    ----------
+    control
+        Label of control cells, or an AnnData that holds nothing else.
+    perturbation_key, groupby, dosage_key, batch_key
+        Columns, as in :func:`pertcast.tl.evaluate`.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If ``control`` is neither, or its cells have several labels.
+    """
+    keys = () if groupby is None else (groupby,) if isinstance(groupby, str) else tuple(groupby)
+    if isinstance(control, str):
+        return ScreenColumns(perturbation_key, control.strip(), keys, dosage_key, batch_key), None
+    if not isinstance(control, AnnData):
+        raise TypeError(f"`control` must be a label or an AnnData, but it is a {type(control).__name__}.")
+    if perturbation_key not in control.obs:
+        raise KeyError(f"control.obs has no column {perturbation_key!r}, which must hold the label of control cells.")
+    labels = sorted({str(label) for label in control.obs[perturbation_key]})
+    if len(labels) != 1:
+        raise ValueError(
+            f"`control` must hold control cells only, but its column {perturbation_key!r} holds {shorten(labels)}."
+        )
+    return ScreenColumns(perturbation_key, labels[0], keys, dosage_key, batch_key), control
 
 
 class Condition(NamedTuple):

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import wasserstein_distance
+
+from pertcast.representation import Hurdle
+
+N_GENES = 60
+
+
+def rates(rng: np.random.Generator) -> np.ndarray:
+    """Expected counts of each gene in a cell of mean depth: rare genes and a few abundant ones."""
+    return np.exp(rng.uniform(np.log(0.02), np.log(3), N_GENES))
+
+
+def draw(rng: np.random.Generator, rate: np.ndarray, n: int) -> np.ndarray:
+    """Log-normalised Poisson counts of cells of unequal depth."""
+    depth = rng.lognormal(0, 0.3, (n, 1))
+    return np.log1p(4 * rng.poisson(rate * depth) / depth).astype(np.float32)
+
+
+@pytest.fixture
+def control() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return draw(rng, rates(rng), 3000)
+
+
+def test_controls_keep_their_shares_and_values(control: np.ndarray) -> None:
+    found = Hurdle(control).apply(control, np.random.default_rng(1))
+    np.testing.assert_allclose((found > 0).mean(0), (control > 0).mean(0), atol=1.01 / len(control))
+    np.testing.assert_allclose(found.mean(0), control.mean(0), rtol=1e-4)
+    for gene in range(N_GENES):
+        assert wasserstein_distance(found[:, gene], control[:, gene]) < 0.02
+
+
+def test_a_known_change_of_rates_is_recovered(control: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    rate, factor = rates(rng), np.exp(np.random.default_rng(2).normal(0, 0.7, N_GENES))
+    real = draw(np.random.default_rng(3), rate * factor, 3000)
+    moved = np.maximum(control + real.mean(0) - control.mean(0), 0)
+    found = Hurdle(control).apply(moved, np.random.default_rng(4), mean=real.mean(0))
+    np.testing.assert_allclose((found > 0).mean(0), (real > 0).mean(0), atol=0.05)
+
+    def distance(cells: np.ndarray) -> float:
+        return float(np.mean([wasserstein_distance(cells[:, g], real[:, g]) for g in range(N_GENES)]))
+
+    assert distance(found) < 0.25 * distance(moved)
+
+
+def test_means_and_order_of_cells_are_kept(control: np.ndarray) -> None:
+    rng = np.random.default_rng(5)
+    moved = (control[:500] + rng.uniform(0, 0.5, N_GENES)).astype(np.float32)
+    hurdle = Hurdle(control)
+    found = hurdle.apply(moved, rng)
+    np.testing.assert_allclose(found.mean(0), moved.mean(0), rtol=0.05, atol=0.01)
+    for gene in np.flatnonzero(hurdle.has_zeros):
+        on = found[:, gene] > 0
+        if on.any() and not on.all():
+            assert moved[on, gene].min() >= moved[~on, gene].max() - 1e-6 or on.mean() > 0.9
+
+
+def test_expressing_share_rises_with_the_mean_and_is_0_at_0(control: np.ndarray) -> None:
+    hurdle = Hurdle(control)
+    shares = np.stack([hurdle.expressing(control.mean(0) * factor) for factor in (0, 0.2, 1, 2, 50)])
+    assert (np.diff(shares, axis=0) >= 0).all()
+    assert (shares[0] == 0).all()
+    np.testing.assert_allclose(shares[2][hurdle.has_zeros], (control > 0).mean(0)[hurdle.has_zeros], atol=1e-5)
+
+
+def test_silent_genes_stay_silent_and_dense_ones_as_they_are() -> None:
+    rng = np.random.default_rng(6)
+    control = np.c_[np.zeros(200), rng.uniform(1, 2, 200), np.log1p(rng.poisson(0.3, 200))].astype(np.float32)
+    moved = control + np.array([0, 0.3, 0.2], dtype=np.float32)
+    found = Hurdle(control).apply(moved, rng)
+    assert not found[:, 0].any()
+    np.testing.assert_array_equal(found[:, 1], moved[:, 1])
+    assert (found[:, 2] == 0).any()
+
+
+def test_few_cells_and_seeds(control: np.ndarray) -> None:
+    hurdle = Hurdle(control)
+    one = np.stack([hurdle.apply(control[:1], np.random.default_rng(i))[0] for i in range(400)])
+    again = hurdle.apply(control[:1], np.random.default_rng(7))
+    np.testing.assert_array_equal(again[0], one[7])
+    expected = hurdle.expressing(control[0].astype(float))
+    np.testing.assert_allclose((one > 0).mean(0)[hurdle.has_zeros], expected[hurdle.has_zeros], atol=0.1)
+
+
+def test_controls_without_any_zero_or_any_value() -> None:
+    rng = np.random.default_rng(0)
+    dense = rng.uniform(1, 2, (50, 3)).astype(np.float32)
+    np.testing.assert_array_equal(Hurdle(dense).apply(dense, rng), dense)
+    silent = np.zeros((50, 3), dtype=np.float32)
+    np.testing.assert_array_equal(Hurdle(silent).apply(silent + 0.1, rng), silent + np.float32(0.1))
