@@ -43,7 +43,7 @@ TITLES = {
 
 
 def table(scores: pd.DataFrame) -> str:
-    """One task as a Markdown table: means over the n conditions that a model can predict, lowest energy distance first."""
+    """One task as a Markdown table: means over the n conditions that a model can predict, the best first."""
     summary = pc.tl.summarize(scores)
     wide = summary.pivot_table(index="model", columns="metric", values="mean", dropna=False)
     wide = wide.reindex(columns=list(SHOWN)).sort_values(["energy_distance", "shift_pearson"], ascending=[True, False])

@@ -225,3 +225,22 @@ def test_genes_must_be_there(halves: tuple[Any, Any]) -> None:
     real, fresh = halves
     with pytest.raises(ValueError, match="missing from adata.var_names"):
         pc.tl.evaluate(real, fresh[:, 1:].copy(), groupby="cell_type", progressbar=False)
+
+
+def test_means_are_scored_on_perturbations_that_training_never_saw(screen: Any) -> None:
+    new = (screen.obs["perturbation"] == "pert_3").to_numpy()
+    scores = pc.tl.evaluate(
+        screen[new], {}, train=screen[~new].copy(), groupby="cell_type", metrics="mean_squared_error",
+        baselines=["PerturbedMean", "ContextMean", "PerturbationShift"], progressbar=False,
+    )  # fmt: skip
+    value = scores.set_index(["model", "context"])["value"]
+    here, train = screen[new], screen[~new]
+    for cell_type in ("type_0", "type_1"):
+        in_type = train.obs["cell_type"] == cell_type
+        names = [name for name in train.obs["perturbation"].unique() if name != "control"]
+        means = [train[(in_type & (train.obs["perturbation"] == name)).to_numpy()].X.mean(0) for name in names]
+        truth = here[(here.obs["cell_type"] == cell_type).to_numpy()].X.mean(0)
+        expected = np.square(np.mean(means, axis=0) - truth).mean()
+        assert value["ContextMean", cell_type] == pytest.approx(expected, rel=1e-3)
+        assert np.isfinite(value["PerturbedMean", cell_type])
+        assert np.isnan(value["PerturbationShift", cell_type])

@@ -66,8 +66,10 @@ def test_undefined_values_are_left_out_and_said() -> None:
     assert np.isnan(found.loc["mine", "normalised"])
     assert found.loc["mine", "reason"] == "no baseline is defined on the same conditions"
     assert found.loc["control", "normalised"] == 0
+    errors = summary({"shift": [2.0], "mine": [0.5], "ceiling": [0.1]}, "mean_absolute_error")
+    assert "number of cells" in errors.loc["mine", "reason"]
     at_ceiling = summary({"shift": [0.0], "mine": [0.5], "ceiling": [0.1]})
-    assert at_ceiling.loc["mine", "reason"] == "the best baseline is at the noise ceiling"
+    assert at_ceiling.loc["mine", "reason"] == "the best baseline cannot be told from the noise ceiling"
     assert "no noise ceiling" in summary({"shift": [1.0], "mine": [0.5]}).loc["mine", "reason"]
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchmarkOptions", "format_summary", "run_benchmark"]
 
-HEADLINE = ("energy_distance", "shift_pearson", "shift_pearson_specific", "discrimination_score", "de_overlap")
+HEADLINE = ("energy_distance", "gene_wasserstein", "shift_pearson", "discrimination_score", "de_overlap")
 """Metrics that are printed; the files hold all."""
 
 

@@ -60,6 +60,8 @@ class _NoParameters(BaseModuleClass):
 class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
     """Base of the baselines. Each predicted cell is made from one control cell.
 
+    ``ignores_perturbation`` says whether the name of the perturbation makes no difference to the prediction.
+
     Values are left as they come, so they may be below 0 where the data are not.
 
     Parameters
@@ -71,6 +73,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
     """
 
     is_point: bool = False
+    ignores_perturbation: bool = False
     """Whether all predicted cells of a population are equal. Only metrics of the mean are meaningful then."""
 
     def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None:

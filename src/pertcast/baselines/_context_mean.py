@@ -44,6 +44,8 @@ class ContextMean(MeanBaseline):
         of a population are equal: a point prediction, marked by ``is_point``, of which only the mean can be evaluated.
     """
 
+    ignores_perturbation = True
+
     def __init__(
         self,
         adata: AnnData | MuData | None = None,

@@ -37,6 +37,8 @@ class NoEffect(Baseline):
     >>> predicted = model.predict(controls, perturbations=["IFN-beta"])  # doctest: +SKIP
     """
 
+    ignores_perturbation = True
+
     def _fit(self, screen: Screen, conditions: np.ndarray) -> None:
         """Learn nothing."""
 

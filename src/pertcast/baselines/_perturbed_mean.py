@@ -49,6 +49,7 @@ class PerturbedMean(MeanBaseline):
     (False, True)
     """
 
+    ignores_perturbation = True
     mean_: np.ndarray
 
     def _fit(self, screen: Screen, conditions: np.ndarray) -> None:

@@ -32,6 +32,9 @@ class Metric:
         Computes it; raises :class:`~pertcast.tl._undefined.UndefinedMetric` with the reason where it is not defined.
     direction
         Whether higher or lower values are better, or those close to 1 or 0.
+    depends_on_size
+        Whether its expectation depends on the numbers of cells, so that it cannot be compared with the noise ceiling,
+        which has half of them.
     description
         Definition with reference, kernel, exponent, estimator and space.
     """
@@ -41,6 +44,7 @@ class Metric:
     function: Callable[[Pair], float]
     direction: Direction
     description: str
+    depends_on_size: bool = False
 
     @property
     def accepts_points(self) -> bool:

@@ -135,8 +135,9 @@ METRICS: dict[str, Metric] = {
             "shift",
             _specific,
             "higher",
-            "Pearson correlation of shifts against the centroid of perturbed training cells (Systema): a constant "
-            "prediction scores about 0, and has no value where it is that centroid.",
+            "Pearson correlation of shifts against the centroid of perturbed training cells of the context (Systema): "
+            "a constant scores about 0. In a context without such cells the reference is itself a forecast, controls "
+            "plus the mean training shift, and the score is that of what differs from it.",
         ),
         Metric(
             "shift_spearman",
@@ -151,6 +152,7 @@ METRICS: dict[str, Metric] = {
             lambda pair: mean_squared_error(*pair.means[:2]),
             "lower",
             "Mean over genes of the squared difference of the means.",
+            depends_on_size=True,
         ),
         Metric(
             "mean_absolute_error",
@@ -158,6 +160,7 @@ METRICS: dict[str, Metric] = {
             lambda pair: mean_absolute_error(*pair.means[:2]),
             "lower",
             "Mean over genes of the absolute difference of the means; averaging many cells wins over a fresh sample.",
+            depends_on_size=True,
         ),
         Metric(
             "centroid_accuracy",
@@ -198,6 +201,7 @@ METRICS: dict[str, Metric] = {
             "lower",
             "Sinkhorn divergence, Euclidean cost, epsilon half the median distance of measured cells, all genes, "
             "V-statistic at equal cell numbers.",
+            depends_on_size=True,
         ),
         Metric(
             "sliced_wasserstein",
@@ -205,6 +209,7 @@ METRICS: dict[str, Metric] = {
             lambda pair: sliced_wasserstein(*pair.matched_cells),
             "lower",
             "Mean 1-Wasserstein distance along 128 random directions of all genes, V-statistic at equal cell numbers.",
+            depends_on_size=True,
         ),
         Metric(
             "gene_wasserstein",
@@ -212,6 +217,7 @@ METRICS: dict[str, Metric] = {
             lambda pair: gene_wasserstein(*pair.matched_cells),
             "lower",
             "Mean over genes of the 1-Wasserstein distance, V-statistic at equal cell numbers.",
+            depends_on_size=True,
         ),
         Metric(
             "variance_agreement",
@@ -230,7 +236,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "correlation_agreement",
             "distribution",
-            lambda pair: correlation_agreement(pair.cells, pair.real.cells),
+            lambda pair: correlation_agreement(*pair.matched_cells),
             "higher",
             "Pearson correlation of the gene-gene correlations of the 100 genes that vary most in measured cells.",
         ),

@@ -135,10 +135,13 @@ class ModelSource:
         """Predicted cells of a condition as the model returns them."""
         if self.model is None:
             raise UndefinedMetric(self.reason or "The model could not be trained.")
+        name = condition.perturbation
+        if getattr(self.model, "ignores_perturbation", False):
+            name = next(iter(self.model.dosages_))  # any known name: the cells are the same
         dosages = {} if condition.dosage is None else {"dosages": condition.dosage}
         controls = truth.control_cells(condition)
         try:
-            return self.model.predict(controls, [condition.perturbation], seed=self.seed, progressbar=False, **dosages)
+            return self.model.predict(controls, [name], seed=self.seed, progressbar=False, **dosages)
         except ValueError as error:
             raise UndefinedMetric(f"It cannot be predicted: {error}") from error
 

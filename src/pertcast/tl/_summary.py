@@ -78,8 +78,13 @@ def summarize(
             found = {"task": task, "metric": metric, "model": model, "role": roles[model]}
             found |= _interval(table[model].to_numpy(float), draws, confidence)
             known = METRICS.get(str(metric))
+            values = part.loc[part["model"] == model]
             if known is None:
                 found["reason"] = "the direction of this metric is not known"
+            elif found["n_conditions"] == 0:
+                found["reason"] = str(values["reason"].iloc[0]) if "reason" in values else "not defined"
+            elif known.depends_on_size:
+                found["reason"] = "it depends on the number of cells, of which the ceiling has half"
             else:
                 found |= _normalised(table, roles, model, known, draws, confidence)
             rows.append(found)
@@ -133,9 +138,9 @@ def _normalised(
     resampled = np.concatenate([np.nanmean(values, axis=0)[None], _means(values, draws)])
     best = resampled[:, 2:].min(axis=1)
     gap = best - resampled[:, 1]
+    if not min(gap[0], _percentiles(gap[1:], confidence)[0]) > 0:
+        return {"reason": "the best baseline cannot be told from the noise ceiling"}
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(gap > 0, (best - resampled[:, 0]) / gap, np.nan)
-    if not np.isfinite(share[0]):
-        return {"reason": "the best baseline is at the noise ceiling"}
     low, high = _percentiles(share[1:], confidence)
     return {"normalised": float(share[0]), "normalised_low": low, "normalised_high": high}
