@@ -45,7 +45,7 @@ class Source(Protocol):
 
 
 class AnnDataSource:
-    """Predictions in an AnnData; its control cells are never read.
+    """Predictions in an AnnData; the values of its control cells are never used.
 
     Parameters
     ----------
@@ -61,12 +61,7 @@ class AnnDataSource:
 
     def __init__(self, name: str, adata: AnnData, truth: Truth) -> None:
         self.name = name
-        key, control = truth.columns.perturbation_key, truth.columns.control
-        perturbed = adata
-        if key in adata.obs and (adata.obs[key].astype(str) == control).any():
-            perturbed = adata[(adata.obs[key].astype(str) != control).to_numpy()]
-        columns = truth.columns
-        self._cells = LabelledCells(perturbed, columns, f"predicted[{name!r}]", var_names=truth.var_names)
+        self._cells = LabelledCells(adata, truth.columns, f"predicted[{name!r}]", var_names=truth.var_names)
         self._is_point = bool(adata.uns.get("pertcast", {}).get("is_point", False))
 
     def predict(self, truth: Truth, condition: Condition) -> PredictedPopulation:
