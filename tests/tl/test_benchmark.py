@@ -69,6 +69,12 @@ def test_a_trained_model_is_used_as_it_is(screen: Any) -> None:
     assert all((value == weights[name]).all() for name, value in model.module.state_dict().items())
 
 
+def test_a_model_that_trains_on_the_test_part_is_refused(screen: Any) -> None:
+    pc.PerturbDiff.setup_anndata(adata := screen.copy(), **SETUP)
+    with pytest.raises(ValueError, match="set up without split_key='split'"):
+        run([pc.PerturbDiff(adata, **SMALL)], adata, setup=None)
+
+
 def test_held_out_cells_change_no_prediction(screen: Any) -> None:
     changed = screen.copy()
     test = (changed.obs["split"] == "test").to_numpy()

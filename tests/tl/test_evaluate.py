@@ -227,6 +227,16 @@ def test_genes_must_be_there(halves: tuple[Any, Any]) -> None:
         pc.tl.evaluate(real, fresh[:, 1:].copy(), groupby="cell_type", progressbar=False)
 
 
+def test_shared_cells_and_dosages(screen: Any, caplog: pytest.LogCaptureFixture) -> None:
+    real, predicted = screen.copy(), screen.copy()
+    real.obs["dosage"] = 1 / 3
+    predicted.obs["dosage"] = float(np.float32(1 / 3))  # what a file or a model in float32 gives back
+    options: dict[str, Any] = {"groupby": "cell_type", "dosage_key": "dosage", "metrics": "mean_squared_error"}
+    scores = pc.tl.evaluate(real, predicted, train=real, baselines=[], progressbar=False, **options)
+    assert (scores.loc[scores["model"] == "predicted", "value"] == 0).all()
+    assert "Leave the held-out conditions out of `train`" in caplog.text
+
+
 def test_means_are_scored_on_perturbations_that_training_never_saw(screen: Any) -> None:
     new = (screen.obs["perturbation"] == "pert_3").to_numpy()
     scores = pc.tl.evaluate(

@@ -168,6 +168,8 @@ def train_models(
     check_names([*named, NoEffectSource.name, *chosen])
     arguments = {**_setup_arguments(named, adata, setup), "split_key": split_key}
     test, train = _parts(adata, split_key, arguments)
+    for name, model in named.items():
+        _check_unseen(name, model, adata.obs_names[test], split_key)
     truth = Truth(
         adata[test],
         _columns(arguments),
@@ -180,6 +182,21 @@ def train_models(
     fit: dict[str, Any] = {"seed": seed, "progressbar": progressbar}
     sources = fit_models(named, adata, arguments, role="model", train_kwargs=train_kwargs, **fit)
     return truth, sources + fit_models(chosen, adata, arguments, role="baseline", **fit)
+
+
+def _check_unseen(name: str, model: Any, test_cells: pd.Index, split_key: str) -> None:
+    """Raise if a model was set up with cells of the test part that its registry does not keep out of training."""
+    if model_class(model) is not None or getattr(model, "adata", None) is None:
+        return
+    if model.registry["setup_args"].get("split_key") == split_key:
+        return
+    seen = model.adata.obs_names.intersection(test_cells)
+    if len(seen):
+        raise ValueError(
+            f"The model {name!r} holds {len(seen)} cells of the test part and was set up without "
+            f"split_key={split_key!r}, so it trains on them. Set it up with `split_key={split_key!r}`, or give the "
+            "model class, which is set up here."
+        )
 
 
 def _named(models: Any) -> dict[str, Any]:

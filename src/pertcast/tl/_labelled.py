@@ -178,8 +178,9 @@ class LabelledCells:
             return np.zeros(len(is_control), dtype=np.int64), [None]
         values = np.where(is_control, 0.0, check_numbers(self._column(key), key, "dosage_key"))
         check_dosage(values, ~is_control, key, self.adata.obs_names)
-        distinct, codes = np.unique(values, return_inverse=True)
-        return codes, distinct.tolist()
+        # As float32, in which models keep dosages, and from its shortest text, so that 0.1 stays 0.1.
+        distinct, codes = np.unique(values.astype(np.float32), return_inverse=True)
+        return codes, [float(str(value)) for value in distinct]
 
     def _column(self, key: str) -> pd.Series:
         obs: pd.DataFrame = self.adata.obs  # type: ignore[assignment]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pertcast.tl._labelled import Condition, ScreenColumns
 
 __all__ = ["Truth"]
+
+logger = logging.getLogger(__name__)
 
 
 class Truth:
@@ -114,11 +117,13 @@ class Truth:
 
     def real_means(self, context: str) -> tuple[list[Condition], np.ndarray]:
         """Conditions of a context and their measured means, float32 ``[P, G]``."""
-        if context not in self._real_means:
+        found = self._real_means.get(context)
+        if found is None:
             conditions = [condition for condition in self.conditions if condition.context == context]
             means = np.stack([self.real.mean(self.real.rows[each]) for each in conditions])
-            self._real_means = {context: (conditions, means.astype(np.float32))}  # one context at a time
-        return self._real_means[context]
+            found = conditions, means.astype(np.float32)
+            self._real_means = {context: found}  # one context at a time; other threads keep what they hold
+        return found
 
     def _centroids(self, train: AnnData | None, layer: str | None) -> dict[str, np.ndarray | str]:
         """Mean of the perturbed training centroids of each context, or why there is none.
@@ -129,13 +134,15 @@ class Truth:
         if train is None:
             return {context: self._centroid_of_real(context) for context in self.real.contexts}
         cells = LabelledCells(train, self.columns, "train", layer=layer, var_names=self.var_names)
+        self._warn_of_shared_cells(cells)
+        control_means = {context: cells.mean(rows) for context, rows in cells.control_rows.items()}
         shifts = []
         means: dict[str, list[np.ndarray]] = {}
         for condition, rows in cells.rows.items():
             mean = cells.mean(rows)
             means.setdefault(condition.context, []).append(mean)
-            if condition.context in cells.control_rows:
-                shifts.append(mean - cells.mean(cells.control_rows[condition.context]))
+            if condition.context in control_means:
+                shifts.append(mean - control_means[condition.context])
         found: dict[str, np.ndarray | str] = {}
         for context in self.real.contexts:
             if context in means:
@@ -145,6 +152,19 @@ class Truth:
             else:
                 found[context] = "`train` has no perturbed cells in a context with controls."
         return found
+
+    def _warn_of_shared_cells(self, train: LabelledCells) -> None:
+        """Say so if perturbed cells that are scored are among the training cells."""
+        names = [cells.adata.obs_names[np.concatenate(list(cells.rows.values()))] for cells in (self.real, train)
+                 if cells.rows]  # fmt: skip
+        shared: pd.Index | list[str] = names[0].intersection(names[1]) if len(names) == 2 else []
+        if len(shared):
+            logger.warning(
+                "%d perturbed cells of `real` have the names of cells in `train` (%s): baselines that have seen what "
+                "they are scored on look better than they are. Leave the held-out conditions out of `train`.",
+                len(shared),
+                shorten(shared),
+            )
 
     def _centroid_of_real(self, context: str) -> np.ndarray | str:
         conditions = [condition for condition in self.conditions if condition.context == context]
