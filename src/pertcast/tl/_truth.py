@@ -14,6 +14,7 @@ from pertcast.tl._labelled import LabelledCells
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
 
     from pertcast.tl._labelled import Condition, ScreenColumns
