@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from pertcast.model._zeros import with_zeros
 from pertcast.module import SampleRequest
-from pertcast.representation import Hurdle
 
 if TYPE_CHECKING:
     from pertcast.data._query import ControlPopulation, ControlQuery
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from pertcast.module import PerturbDiffModule
 
 __all__ = ["draw_task", "identity_code"]
-
-_MIN_CONTROLS = 10
-_MAX_CONTROLS = 2000
 
 
 def identity_code(names: tuple[str, ...], name: str, column: str, *, embedded: bool) -> int:
@@ -98,32 +95,8 @@ def draw_task(
         drawn = module.sample(request, n_steps=n_steps, guidance_scale=guidance_scale, generators=generators)
         cells[rows] = drawn.float().cpu().numpy()
     if module.nonnegative and config.zeros == "hurdle":
-        return _with_zeros(module, query, task, cells, fixed["shift"][0].cpu().numpy(), rng)
+        return with_zeros(module, query, task, cells, fixed["shift"][0].cpu().numpy(), rng)
     return cells
-
-
-def _with_zeros(
-    module: PerturbDiffModule,
-    query: ControlQuery,
-    task: PredictionTask,
-    cells: np.ndarray,
-    shift: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Give predicted cells the zeros of sparse expression.
-
-    The mean of the population is that of the network and that of the anchor, half each where the gate is 1: both are
-    forecasts, and their errors differ. The anchor alone would lose the decreases of rare genes by cutting at 0.
-    """
-    pool = task.population.pool
-    if len(pool) < _MIN_CONTROLS:
-        return cells
-    chosen = pool if len(pool) <= _MAX_CONTROLS else np.sort(rng.choice(pool, _MAX_CONTROLS, replace=False))
-    mean = cells.mean(axis=0, dtype=np.float64)
-    if module.anchored:
-        share = 1 - float(module.gate.value) / 2
-        mean = share * np.maximum(query.mean(task.sources) + shift, 0) + (1 - share) * mean
-    return Hurdle(query.gather(chosen)).apply(cells, rng, mean)
 
 
 def _fixed_tensors(
