@@ -20,6 +20,7 @@ def _build(
     control_mean: np.ndarray | None = None,
     dosage: Mapping[str, float] | None = None,
     n_cells: int = 10**6,
+    cell_variance: float = 1.0,
 ) -> Populations:
     """One population of each perturbation in each context, named c0, c1, ...; rows of NaN are not measured.
 
@@ -38,6 +39,7 @@ def _build(
         state=states,
         n_control=np.full(len(rows), n_cells),
         n_perturbed=np.full(len(rows), n_cells),
+        cell_variance=cell_variance,
     )
 
 

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import pickle
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from pertcast.anchor import AnchorQuery, Populations, ShiftAnchor, Weighting
+from pertcast.anchor import AnchorQuery, Populations, ShiftAnchor, Weighting, share_of_expression
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,36 +19,15 @@ def populations(build: Callable[..., Populations]) -> Populations:
     return build({name: RNG.normal(size=(5, 8)) + 1 for name in "AB"}, STATES)
 
 
-def test_sources_are_the_same_perturbation_in_other_contexts(populations: Populations) -> None:
+def test_sources_are_populations_of_the_same_perturbation(populations: Populations) -> None:
     anchor = ShiftAnchor(populations, nonnegative=False)
     for row in range(len(populations)):
-        rows, trust = anchor._sources(anchor.query(row))
-        assert {populations.perturbation[r] for r in rows} == {populations.perturbation[row]}
-        assert sorted(populations.context[rows]) == sorted({f"c{c}" for c in range(5)} - {populations.context[row]})
-        np.testing.assert_allclose(trust, populations.weight[rows])
-
-
-@pytest.mark.parametrize("weighting", [Weighting("uniform"), Weighting("ridge", 1.0)])
-def test_the_own_shift_of_a_population_is_never_used(populations: Populations, weighting: Weighting) -> None:
-    shift = populations.shift.copy()
-    shift[3] = 1e3
-    other = replace(populations, shift=shift)
-    forecasts = []
-    for p in (populations, other):
-        anchor = ShiftAnchor(p, nonnegative=False)
-        query = anchor.query(3)
-        forecasts.append(anchor._from_sources(query, *anchor._sources(query), weighting))
-    np.testing.assert_array_equal(forecasts[0], forecasts[1])
-
-
-def test_a_batch_opens_the_other_batches_of_the_context(populations: Populations) -> None:
-    batch = np.where(np.arange(10) == 1, "second", "first").astype(object)
-    context = populations.context.copy()
-    context[1] = "c0"
-    anchor = ShiftAnchor(replace(populations, batch=batch, context=context), nonnegative=False)
-    assert anchor._sources(anchor.query(0))[0].tolist() == [2, 3, 4]
-    assert anchor._sources(anchor.query(0, within_context=True))[0].tolist() == [1, 2, 3, 4]
-    assert anchor._sources(anchor.query(1, within_context=True))[0].tolist() == [0, 2, 3, 4]
+        query = anchor.query(row)
+        others = np.flatnonzero(populations.context != query.context)
+        sources = anchor._sources(query, others)
+        assert {populations.perturbation[r] for r in sources} == {query.perturbation}
+        assert sorted(populations.context[sources]) == sorted({f"c{c}" for c in range(5)} - {query.context})
+        np.testing.assert_allclose(anchor._trust(query, sources), populations.weight[sources])
 
 
 def dose_anchor(build: Callable[..., Populations]) -> ShiftAnchor:
@@ -67,24 +44,20 @@ def dose_query(dosage: float) -> AnchorQuery:
 
 @pytest.mark.parametrize(("dosage", "expected"), [(0.1, 1.0), (1.0, 2.0), (10.0, 3.0), (1000.0, 3.0), (0.001, 1.0)])
 def test_the_nearest_dosage_dominates(build: Callable[..., Populations], dosage: float, expected: float) -> None:
-    anchor = dose_anchor(build)
-    query = dose_query(dosage)
-    rows, trust = anchor._sources(query)
-    np.testing.assert_allclose(anchor._from_sources(query, rows, trust, Weighting("uniform")), expected, atol=0.25)
+    anchor, query = dose_anchor(build), dose_query(dosage)
+    np.testing.assert_allclose(anchor._by_sources(query, np.arange(6), Weighting("uniform")), expected, atol=0.25)
+    np.testing.assert_allclose(anchor.shift(query), expected, atol=0.6)
 
 
 def test_trust_in_dosages_closed_form(build: Callable[..., Populations]) -> None:
     anchor = dose_anchor(build)
-    rows, trust = anchor._sources(dose_query(2.0))
-    away = np.abs(np.log((anchor.populations.dosage[rows] + 0.05) / 2.05))
+    away = np.abs(np.log((anchor.populations.dosage + 0.05) / 2.05))
     expected = np.exp(-0.5 * np.square(away - away.min())).clip(1e-6)
-    np.testing.assert_allclose(trust, expected, rtol=1e-4)
+    np.testing.assert_allclose(anchor._trust(dose_query(2.0), np.arange(6)), expected, rtol=1e-4)
 
 
 def test_dosages_on_either_side_count_the_same(build: Callable[..., Populations]) -> None:
-    between = np.sqrt(1.05 * 10.05) - 0.05
-    rows, trust = dose_anchor(build)._sources(dose_query(between))
-    assert rows.tolist() == [0, 1, 2, 3, 4, 5]
+    trust = dose_anchor(build)._trust(dose_query(np.sqrt(1.05 * 10.05) - 0.05), np.arange(6))
     np.testing.assert_allclose(trust[2:4], trust[4:6])
     assert trust[:2].max() < trust[2:].min()
 
@@ -92,13 +65,10 @@ def test_dosages_on_either_side_count_the_same(build: Callable[..., Populations]
 def test_one_dosage_everywhere_is_no_information(populations: Populations) -> None:
     anchor = ShiftAnchor(populations, nonnegative=False)
     query = anchor.query(0)
-    np.testing.assert_array_equal(anchor._sources(query)[1], anchor._sources(query._replace(dosage=99.0))[1])
+    np.testing.assert_array_equal(anchor.shift(query), anchor.shift(query._replace(dosage=99.0)))
 
 
-def test_an_anchor_survives_pickling(populations: Populations) -> None:
-    anchor = ShiftAnchor(populations, nonnegative=True, vectors={"A": np.ones(2), "B": np.zeros(2)})
-    copy = pickle.loads(pickle.dumps(anchor))
-    for row in range(len(populations)):
-        np.testing.assert_array_equal(copy.shift(copy.query(row)), anchor.shift(anchor.query(row)))
-    assert repr(copy) == repr(anchor)
-    assert repr(anchor).startswith("ShiftAnchor[n_populations=10, weighting=")
+def test_decreases_are_shares_of_what_is_expressed() -> None:
+    shift = np.array([-1.0, -1.0, 0.5, -4.0])
+    found = share_of_expression(shift, np.array([6.0, 0.0, 6.0, 6.0]), np.full(4, 2 - 1e-3))
+    np.testing.assert_allclose(found, [-3.0, 0.0, 0.5, -6.0])

@@ -8,47 +8,47 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pertcast.anchor._correction import GeneCorrection
-from pertcast.anchor._embedding import EmbeddingRegression
-from pertcast.anchor._response import gene_features, response
+from pertcast.anchor._own_gene import OwnGene
+from pertcast.anchor._process import ShiftProcess
+from pertcast.anchor._query import AnchorQuery
+from pertcast.anchor._regimes import REGIMES, left_out, regime_of, unit_of
+from pertcast.anchor._response import gene_features, response, share_of_expression
 from pertcast.anchor._weights import WEIGHTINGS, Weighting, source_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pertcast.anchor._populations import Populations
+    from pertcast.anchor._regimes import Regime
 
-__all__ = ["AnchorQuery", "ShiftAnchor"]
+__all__ = ["ShiftAnchor", "Transfer"]
 
 logger = logging.getLogger(__name__)
 
 _MAX_JUDGED = 120
 _MAX_FOLDS = 5
-_ADDITIVE_PRIOR = 3
+_MIN_UNITS = 3
 
 
-class AnchorQuery(NamedTuple):
-    """A population to forecast."""
+class Transfer(NamedTuple):
+    """How the shift is forecast where one thing is new."""
 
-    perturbation: tuple[str, ...]
-    """Single perturbations, sorted."""
-    dosage: float
-    control_mean: np.ndarray
-    """Mean of the controls, ``[G]``."""
-    state: np.ndarray
-    """State of the controls, ``[S]``."""
-    context: object = None
-    """Context of the population; sources in the same context and batch are not used."""
-    batch: object = None
-    """Batch of the population; with None no source of the same context is used, whatever its batch."""
+    weighting: Weighting | None = None
+    """Weighting of the populations that show the same perturbation; None for the Gaussian process."""
+    shrinkage: float = 1.0
+    """Factor of the weighted shift."""
+    correction: GeneCorrection | None = None
+    """Correction that all genes share; None where it does not help."""
 
 
 class ShiftAnchor:
-    """Forecasts the mean shift of a population from the training populations of other contexts.
+    """Forecasts the mean shift of a population from the training populations.
 
-    Everything that is chosen (weighting, shrinkage, whether the gene-wise correction is used, the factor of
-    combinations) is chosen by forecasting training populations from the contexts other than their own. A perturbation
-    that no other context shows is forecast from its parts (combinations) or from its vector, and has the shift 0 if
-    there is neither: then nothing is known of it.
+    A condition is new because of its context, its batch, or its perturbation in that context (see
+    :func:`~pertcast.anchor._regimes.regime_of`). How it is forecast is chosen by leaving training populations out in
+    the same way. The candidates are a Gaussian process over all conditions (:class:`ShiftProcess`) and weightings of
+    the populations that show the same perturbation; a correction by trees that all genes share is added if it helps.
+    Where fewer than three units can be left out, and for conditions of training, the process forecasts.
 
     Parameters
     ----------
@@ -58,6 +58,8 @@ class ShiftAnchor:
         Whether the data cannot be negative; decreases are then shares of the expression.
     vectors
         Vectors of single perturbations, also of some that were never measured.
+    genes
+        Column of the gene that a single perturbation is named after, for those that are.
     seed
         Seed of subsampling, where there are very many populations.
     """
@@ -68,20 +70,14 @@ class ShiftAnchor:
         *,
         nonnegative: bool,
         vectors: Mapping[str, np.ndarray] | None = None,
+        genes: Mapping[str, int] | None = None,
         seed: int = 0,
     ) -> None:
         self.populations, self.nonnegative, self.seed = populations, nonnegative, seed
-        self.vectors = dict(vectors or {})
-        self.weighting, self.shrinkage = Weighting("uniform"), 1.0
-        self.correction: GeneCorrection | None = None
-        self.fold_corrections: list[GeneCorrection] = []
-        self.fold_of_context: dict[object, int] = {}
-        self.combination_scale = 1.0
-        self._doses = _dose_width(populations.dosage)
-        self._choose_weighting()
-        self._choose_correction()
-        self.embedding, self._embedded = self._fit_embedding()
-        self._choose_combination_scale()
+        self.genes, self.vectors = dict(genes or {}), frozenset(vectors or ())
+        self.process = ShiftProcess(populations, vectors, seed=seed)
+        self.own_gene = self._fit_own_gene()
+        self.transfers = {regime: self._choose(regime) for regime in REGIMES}
 
     def shift(self, query: AnchorQuery) -> np.ndarray:
         """Forecast of the mean shift of a population.
@@ -95,7 +91,14 @@ class ShiftAnchor:
         -------
         float64 ``[G]``; with non-negative data never below minus the mean of the controls.
         """
-        shift = self._shift(query)
+        rows = np.arange(len(self.populations))
+        regime = regime_of(self.populations, query)
+        transfer = Transfer() if regime is None else self.transfers[regime]
+        shift = self._forecast(query, rows, transfer)
+        if transfer.correction is not None and len(self._sources(query, rows)):
+            shift = shift + transfer.correction.predict(self._features(query, rows, shift))
+        for part in set(query.perturbation) & set(self.genes) - self.populations.parts:
+            shift[self.genes[part]] += self.own_gene.shift(query.control_mean[self.genes[part]])
         return np.maximum(shift, -query.control_mean) if self.nonnegative else shift
 
     def mean_shift(self, query: AnchorQuery, names: Sequence[str]) -> np.ndarray:
@@ -112,182 +115,144 @@ class ShiftAnchor:
         -------
         float64 ``[G]``; with non-negative data never below minus the mean of the controls.
         """
-        shift = np.mean([self._part(query, name) for name in names], axis=0)
-        return np.maximum(shift, -query.control_mean) if self.nonnegative else shift
+        return np.mean([self.shift(query._replace(perturbation=(name,))) for name in names], axis=0)
 
-    def query(self, row: int, *, within_context: bool = False) -> AnchorQuery:
-        """Query for a training population that leaves its own data out."""
+    def query(self, row: int) -> AnchorQuery:
+        """Query for a training population."""
         p = self.populations
-        batch = p.batch[row] if within_context else None
         return AnchorQuery(
-            p.perturbation[row], float(p.dosage[row]), p.control(row), p.state[p.group[row]], p.context[row], batch
+            tuple(p.perturbation[row]),
+            float(p.dosage[row]),
+            p.control(row),
+            p.state[p.group[row]],
+            p.context[row],
+            p.batch[row],
+            int(p.n_control[row]),
         )
 
-    def _shift(self, query: AnchorQuery) -> np.ndarray:
-        rows, trust = self._sources(query)
-        if len(rows):
-            shift = self._from_sources(query, rows, trust)
-            correction = self._correction_for(query)
-            return shift if correction is None else shift + correction.predict(self._features(query, rows, shift))
-        if len(query.perturbation) > 1:
-            return self.combination_scale * np.sum([self._part(query, part) for part in query.perturbation], axis=0)
-        return self._from_embedding(query)
+    def _forecast(self, query: AnchorQuery, rows: np.ndarray, transfer: Transfer) -> np.ndarray:
+        """Forecast from some of the populations, without the correction."""
+        sources = self._sources(query, rows)
+        if transfer.weighting is None or not len(sources):
+            return self._by_process(query, rows)
+        return transfer.shrinkage * self._by_sources(query, sources, transfer.weighting)
 
-    def _sources(self, query: AnchorQuery) -> tuple[np.ndarray, np.ndarray]:
-        """Populations of the same perturbation that may be used, and the trust in each."""
+    def _by_process(self, query: AnchorQuery, rows: np.ndarray) -> np.ndarray:
         p = self.populations
-        rows = p.rows_of.get(query.perturbation, np.zeros(0, dtype=int))
-        own = p.context[rows] == query.context
-        if query.batch is not None:
-            own &= p.batch[rows] == query.batch
-        rows = rows[~own]
-        trust = p.weight[rows]
-        if self._doses > 0 and len(rows):
-            distance = np.abs(np.log(p.dosage[rows] + self._doses) - np.log(query.dosage + self._doses))
-            near = np.exp(-0.5 * np.square(distance - distance.min()))
-            trust = trust * np.maximum(near, 1e-6)
-        return rows, trust
+        used, (signal, noise) = self.process.weights(query.conditions, rows)
+        shift, size = signal @ p.shift[used], np.abs(signal)
+        if self.nonnegative and size.sum() > 0:
+            level = size @ p.control_mean[p.group[used]] / size.sum()
+            shift = share_of_expression(shift, query.control_mean, level)
+        return shift + noise @ p.shift[used]
 
-    def _from_sources(
-        self, query: AnchorQuery, rows: np.ndarray, trust: np.ndarray, weighting: Weighting | None = None
-    ) -> np.ndarray:
+    def _by_sources(self, query: AnchorQuery, sources: np.ndarray, weighting: Weighting) -> np.ndarray:
         p = self.populations
-        group = p.group[rows]
-        weights = source_weights(p.state[group], query.state, trust, weighting or self.weighting)
-        shift = response(
-            weights, query.control_mean, p.control_mean[group], p.shift[rows], nonnegative=self.nonnegative
+        group = p.group[sources]
+        weights = source_weights(p.state[group], query.state, self._trust(query, sources), weighting)
+        return response(
+            weights, query.control_mean, p.control_mean[group], p.shift[sources], nonnegative=self.nonnegative
         )
-        return shift if weighting is not None else self.shrinkage * shift
+
+    def _sources(self, query: AnchorQuery, rows: np.ndarray) -> np.ndarray:
+        """Populations of the same perturbation among some."""
+        return np.intersect1d(self.populations.rows_of.get(query.perturbation, ()), rows).astype(int)
+
+    def _trust(self, query: AnchorQuery, sources: np.ndarray) -> np.ndarray:
+        p, offset = self.populations, self.process.kernel.offset
+        if offset == 0:
+            return p.weight[sources]
+        distance = np.abs(np.log(p.dosage[sources] + offset) - np.log(query.dosage + offset))
+        return p.weight[sources] * np.maximum(np.exp(-0.5 * np.square(distance - distance.min())), 1e-6)
+
+    def _fit_own_gene(self) -> OwnGene:
+        """Compare perturbed genes with forecasts from all other perturbations."""
+        p = self.populations
+        control, residual = [], []
+        for (name,) in sorted(parts for parts in p.rows_of if len(parts) == 1 and parts[0] in self.genes)[:_MAX_JUDGED]:
+            gene, own = self.genes[name], p.rows_of[(name,)]
+            others = np.array([row for row in range(len(p)) if name not in p.perturbation[row]], dtype=int)
+            lacking = [p.shift[row, gene] - self._by_process(self.query(row), others)[gene] for row in own]
+            control.append(float(np.average(p.control_mean[p.group[own], gene], weights=p.weight[own])))
+            residual.append(float(np.average(lacking, weights=p.weight[own])))
+        return OwnGene(control, residual)
 
     def _features(self, query: AnchorQuery, rows: np.ndarray, shift: np.ndarray) -> np.ndarray:
-        return np.c_[gene_features(self.populations, rows, query.state, query.control_mean), shift]
+        """Inputs of the correction, ``[G, 14]``."""
+        sources = self._sources(query, rows)
+        views = gene_features(self.populations, sources, query.state, query.control_mean)
+        return np.c_[views, shift, self._by_process(query, rows)]
 
-    def _correction_for(self, query: AnchorQuery) -> GeneCorrection | None:
-        """The correction that did not see the context of the query."""
-        fold = self.fold_of_context.get(query.context)
-        return self.correction if fold is None or not self.fold_corrections else self.fold_corrections[fold]
-
-    def _judged(self) -> list[tuple[int, AnchorQuery, np.ndarray, np.ndarray]]:
-        """Training populations that other contexts can forecast: row, query, sources and trust."""
-        rows = np.arange(len(self.populations))
+    def _judged(self, regime: Regime) -> list[tuple[int, AnchorQuery, np.ndarray]]:
+        """Training populations to forecast from others: row, query and the others."""
+        p = self.populations
+        rows = np.arange(len(p))
+        if regime == "perturbation" and len(p.rows_of) == 1:
+            return []
         if len(rows) > _MAX_JUDGED:
             rows = np.sort(np.random.default_rng(self.seed).choice(rows, _MAX_JUDGED, replace=False))
         found = []
         for row in rows:
-            query = self.query(int(row))
-            sources, trust = self._sources(query)
+            query, others = self.query(int(row)), np.flatnonzero(~left_out(p, int(row), regime))
+            sources = self._sources(query, others)
+            if regime == "batch":
+                sources = sources[p.context[sources] == query.context]
             if len(sources):
-                found.append((int(row), query, sources, trust))
+                found.append((int(row), query, others))
         return found
 
-    def _choose_weighting(self) -> None:
-        judged = self._judged()
-        if not judged:
-            return
-        p = self.populations
-        error, best = np.inf, None
+    def _choose(self, regime: Regime) -> Transfer:
+        """Candidate with the smallest weighted squared error; the process if too little can be left out to judge."""
+        p, judged = self.populations, self._judged(regime)
+        if len({unit_of(p, row, regime) for row, *_ in judged}) < _MIN_UNITS:
+            return Transfer()
+        truth = np.stack([p.shift[row] for row, *_ in judged])
+        trust = p.weight[[row for row, *_ in judged]][:, None]
+        best = Transfer()
+        error = _error(np.stack([self._by_process(query, rows) for _, query, rows in judged]), truth, trust)
         for weighting in WEIGHTINGS:
-            forecasts = [self._from_sources(query, rows, trust, weighting) for _, query, rows, trust in judged]
-            pairs = [(p.weight[row], f, p.shift[row]) for (row, *_), f in zip(judged, forecasts, strict=True)]
-            along = sum(w * (f @ t) for w, f, t in pairs)
-            length = sum(w * (f @ f) for w, f, _ in pairs)
-            scale = float(np.clip(along / length, 0, 1)) if length > 0 else 0.0
-            total = sum(w * np.square(scale * f - t).sum() for w, f, t in pairs)
+            forecast = np.stack([self._by_sources(q, self._sources(q, rows), weighting) for _, q, rows in judged])
+            length = float((trust * forecast**2).sum())
+            scale = float(np.clip((trust * forecast * truth).sum() / length, 0, 1)) if length > 0 else 0.0
+            total = _error(scale * forecast, truth, trust)
             if total < error:
-                error, best = total, (weighting, scale)
-        if best is not None:
-            self.weighting, self.shrinkage = best
+                error, best = total, Transfer(weighting, scale)
+        return best._replace(correction=self._correction(regime, judged, best))
 
-    def _choose_correction(self) -> None:
-        """Fit the gene-wise correction by folds of contexts, and keep it if it forecasts better than without."""
-        judged = self._judged()
-        contexts = sorted({str(query.context) for _, query, *_ in judged})
-        if len(contexts) < 3:
-            return
+    def _correction(
+        self, regime: Regime, judged: Sequence[tuple[int, AnchorQuery, np.ndarray]], transfer: Transfer
+    ) -> GeneCorrection | None:
+        """Fit the gene-wise correction by folds, and return it if it forecasts better than without."""
         p = self.populations
-        n_folds = min(_MAX_FOLDS, len(contexts))
-        fold_of = {context: number % n_folds for number, context in enumerate(contexts)}
-        table = []
-        for row, query, rows, trust in judged:
-            base = self._from_sources(query, rows, trust)
-            features = self._features(query, rows, base)
-            table.append((fold_of[str(query.context)], features, p.shift[row] - base, p.weight[row]))
-        fits = []
-        for fold in range(n_folds):
-            rest = [entry for entry in table if entry[0] != fold]
-            fits.append(GeneCorrection(seed=self.seed).fit(*zip(*[entry[1:] for entry in rest], strict=True)))
-        without = sum(w * np.square(residual).sum() for _, _, residual, w in table)
-        with_it = sum(w * np.square(residual - fits[fold].predict(x)).sum() for fold, x, residual, w in table)
-        logger.info(
-            "Squared error of the anchor when left out: %.4g; with the gene-wise correction %.4g.", without, with_it
-        )
-        if with_it < without:
-            self.fold_corrections = fits
-            self.fold_of_context = {c: fold_of[str(c)] for c in set(p.context.tolist()) if str(c) in fold_of}
-            self.correction = GeneCorrection(seed=self.seed).fit(*zip(*[e[1:] for e in table], strict=True))
-
-    def _fit_embedding(self) -> tuple[EmbeddingRegression | None, dict[str, int]]:
-        """Regression on vectors, over single perturbations averaged over their populations."""
-        p = self.populations
-        names = [parts[0] for parts in p.rows_of if len(parts) == 1 and parts[0] in self.vectors]
-        if len(names) < 2:
-            return None, {}
-        shifts = np.stack([np.average(p.shift[r], axis=0, weights=p.weight[r]) for r in map(self._single_rows, names)])
-        vectors = np.stack([np.asarray(self.vectors[name], dtype=float) for name in names])
-        return EmbeddingRegression(vectors, shifts), {name: row for row, name in enumerate(names)}
-
-    def _single_rows(self, name: str) -> np.ndarray:
-        return self.populations.rows_of[(name,)]
-
-    def _from_embedding(self, query: AnchorQuery) -> np.ndarray:
-        name = query.perturbation[0]
-        if self.embedding is None or name not in self.vectors:
-            return np.zeros_like(query.control_mean)
-        if name in self._embedded:
-            return self.embedding.left_out[self._embedded[name]]
-        return self.embedding.predict(np.asarray(self.vectors[name], dtype=float))
-
-    def _choose_combination_scale(self) -> None:
-        """Fit the factor between the sum of the parts and measured combinations, where both are known.
-
-        The least-squares factor, cut to [0, 1], counts as many times as there are distinct combinations; additivity
-        (the factor 1) counts as three of them, since a few combinations say little about the others.
-        """
-        p = self.populations
-        along = length = 0.0
-        measured = set()
-        for row, parts in enumerate(p.perturbation):
-            if len(parts) > 1 and all((part,) in p.rows_of for part in parts):
-                total = np.sum([self._part(self.query(row), part) for part in parts], axis=0)
-                along += p.weight[row] * float(total @ p.shift[row])
-                length += p.weight[row] * float(total @ total)
-                measured.add(tuple(parts))
-        if length > 0:
-            fitted, n = float(np.clip(along / length, 0, 1)), len(measured)
-            self.combination_scale = (n * fitted + _ADDITIVE_PRIOR) / (n + _ADDITIVE_PRIOR)
-
-    def _part(self, query: AnchorQuery, part: str) -> np.ndarray:
-        """Shift of one part of a combination: as measured in the same context, else forecast."""
-        p = self.populations
-        rows = p.rows_of.get((part,), np.zeros(0, dtype=int))
-        here = rows[p.context[rows] == query.context]
-        if len(here):
-            distance = np.abs(p.dosage[here] - query.dosage)
-            here = here[distance == distance.min()]
-            return np.average(p.shift[here], axis=0, weights=p.weight[here])
-        return self._shift(query._replace(perturbation=(part,)))
+        units = sorted({unit_of(p, row, regime) for row, *_ in judged})
+        fold_of = {unit: number % min(_MAX_FOLDS, len(units)) for number, unit in enumerate(units)}
+        folds, table = [], []
+        for row, query, rows in judged:
+            base = self._forecast(query, rows, transfer)
+            folds.append(fold_of[unit_of(p, row, regime)])
+            table.append((self._features(query, rows, base), p.shift[row] - base, float(p.weight[row])))
+        without = with_it = 0.0
+        for fold in range(max(folds) + 1):
+            rest = [entry for entry, of in zip(table, folds, strict=True) if of != fold]
+            fitted = GeneCorrection(seed=self.seed).fit(*zip(*rest, strict=True))
+            for features, residual, weight in (e for e, of in zip(table, folds, strict=True) if of == fold):
+                without += weight * np.square(residual).sum()
+                with_it += weight * np.square(residual - fitted.predict(features)).sum()
+        logger.info("Anchor, new %s: squared error %.4g; with correction %.4g.", regime, without, with_it)
+        return GeneCorrection(seed=self.seed).fit(*zip(*table, strict=True)) if with_it < without else None
 
     def __repr__(self) -> str:
         """Return the choices on one line."""
-        return (
-            f"ShiftAnchor[n_populations={len(self.populations)}, weighting={self.weighting.kind}"
-            f"({self.weighting.scale:g}), shrinkage={self.shrinkage:.2f}, corrected={self.correction is not None}, "
-            f"combination_scale={self.combination_scale:.2f}]"
-        )
+        transfers = ", ".join(f"{regime}={_text(transfer)}" for regime, transfer in self.transfers.items())
+        return f"ShiftAnchor[n_populations={len(self.populations)}, {transfers}]"
 
 
-def _dose_width(dosage: np.ndarray) -> float:
-    """Offset that makes the logarithm of dosages finite: half the smallest positive one; 0 if all are equal."""
-    values = np.unique(np.asarray(dosage, dtype=float))
-    positive = values[values > 0]
-    return float(positive[0] / 2) if len(values) > 1 and len(positive) else 0.0
+def _error(forecast: np.ndarray, truth: np.ndarray, trust: np.ndarray) -> float:
+    return float((trust * np.square(forecast - truth)).sum())
+
+
+def _text(transfer: Transfer) -> str:
+    correction = "" if transfer.correction is None else " corrected"
+    if transfer.weighting is None:
+        return f"process{correction}"
+    return f"{transfer.shrinkage:.2f} x {transfer.weighting.kind}({transfer.weighting.scale:g}){correction}"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pertcast.anchor._kernel import Conditions
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,6 +45,8 @@ class Populations:
         Number of controls of each population, ``[P]``.
     n_perturbed
         Number of perturbed cells, ``[P]``.
+    cell_variance
+        Variance between the cells of a population, the mean over genes.
 
     Raises
     ------
@@ -60,6 +64,7 @@ class Populations:
     state: np.ndarray
     n_control: np.ndarray
     n_perturbed: np.ndarray
+    cell_variance: float
 
     def __post_init__(self) -> None:
         """Check lengths and values."""
@@ -71,6 +76,8 @@ class Populations:
             raise ValueError(f"There are {n} populations, but other lengths were found: {wrong}.")
         if len(self.state) != len(self.control_mean):
             raise ValueError(f"There are {len(self.control_mean)} control means, but {len(self.state)} states.")
+        if not (np.isfinite(self.cell_variance) and self.cell_variance >= 0):
+            raise ValueError(f"`cell_variance` is {self.cell_variance}; a variance is finite and at least 0.")
         if not (np.isfinite(self.shift).all() and np.isfinite(self.control_mean).all()):
             raise ValueError("A population mean is not finite. Every population needs perturbed cells and controls.")
 
@@ -91,6 +98,18 @@ class Populations:
         for row, parts in enumerate(self.perturbation):
             rows.setdefault(tuple(parts), []).append(row)
         return {parts: np.array(found) for parts, found in rows.items()}
+
+    @property
+    def conditions(self) -> Conditions:
+        """The populations without their shifts."""
+        return Conditions(
+            self.perturbation, self.dosage, self.context, self.batch, self.state[self.group], self.n_control
+        )
+
+    @cached_property
+    def parts(self) -> frozenset[str]:
+        """Single perturbations that are measured, alone or in combinations."""
+        return frozenset(part for parts in self.perturbation for part in parts)
 
     def control(self, row: int) -> np.ndarray:
         """Mean of the controls of a population, ``[G]``."""

@@ -11,7 +11,7 @@ from pertcast.anchor._weights import Weighting, source_weights
 if TYPE_CHECKING:
     from pertcast.anchor._populations import Populations
 
-__all__ = ["gene_features", "response"]
+__all__ = ["gene_features", "response", "share_of_expression"]
 
 _FLOOR = 1e-3
 """Expression below which a gene counts as silent, in the units of the data."""
@@ -56,6 +56,30 @@ def response(
     before = positive @ sources + _FLOOR
     kept = np.clip((positive @ shifts + before) / before, 0, 1)
     return np.where(shift < 0, control * (kept - 1), shift)
+
+
+def share_of_expression(shift: np.ndarray, control: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Turn decreases into shares of what is expressed; increases stay.
+
+    Parameters
+    ----------
+    shift
+        Shift of sources, ``[G]``.
+    control
+        Mean of the controls of the target, ``[G]``.
+    level
+        Mean of the controls of the sources, ``[G]``.
+
+    Returns
+    -------
+    Shift of the target, ``[G]``; not below minus the mean of its controls.
+
+    Examples
+    --------
+    >>> share_of_expression(np.array([-1.0, 1.0]), np.array([4.0, 4.0]), np.array([1.999, 1.999]))
+    array([-2.,  1.])
+    """
+    return np.where(shift < 0, control * np.clip(shift / (level + _FLOOR), -1, 0), shift)
 
 
 def gene_features(populations: Populations, rows: np.ndarray, state: np.ndarray, control: np.ndarray) -> np.ndarray:

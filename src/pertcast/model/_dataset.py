@@ -79,6 +79,7 @@ def anchored_dataset(
                 mean,
                 index.context_names[index.context[condition]],
                 index.batch_names[index.batch[condition]],
+                n_control=int(groups.sizes[row - len(table)]),
             )
     order = np.argsort(conditions)
     return AnchoredDataset(dataset, conditions[order], shifts[order])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pertcast.anchor import AnchorQuery, Populations, ShiftAnchor
+from pertcast.data import gather_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Forecaster", "fit_forecaster"]
 
 logger = logging.getLogger(__name__)
+
+_MAX_SAMPLED = 64
+_MAX_CELLS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +55,10 @@ class Forecaster:
         context: str,
         batch: str | None,
         *,
+        n_control: int,
         stand_ins: Sequence[tuple[str, ...]] | None = None,
     ) -> np.ndarray:
-        """Forecast the shift of a population from all training populations but itself, float32 ``[G]``.
+        """Forecast the shift of a population from the training populations, float32 ``[G]``.
 
         Parameters
         ----------
@@ -64,14 +69,18 @@ class Forecaster:
         control_mean
             Mean of the controls, ``[G]``.
         context, batch
-            Names; with a batch of None nothing measured in the context is used.
+            Names.
+        n_control
+            Number of controls.
         stand_ins
-            For each part the names that speak for it; others than itself count with the mean of their forecasts.
+            For each part the names that speak for it; others than itself count with the mean of their forecasts,
+            unless it has no vector: then all measured ones speak for it, and the anchor knows what they have in common.
         """
         mean = np.asarray(control_mean, dtype=float)
         speakers = [(part,) for part in parts] if stand_ins is None else list(stand_ins)
-        known = tuple(part for part, names in zip(parts, speakers, strict=True) if names == (part,))
-        query = AnchorQuery(known, dosage, mean, self.state(mean), context, batch)
+        vectors = self.anchor.vectors
+        known = tuple(p for p, names in zip(parts, speakers, strict=True) if names == (p,) or p not in vectors)
+        query = AnchorQuery(known, dosage, mean, self.state(mean), context, batch, n_control)
         shift = self.anchor.shift(query) if known else np.zeros_like(mean)
         for part, names in zip(parts, speakers, strict=True):
             if part not in known:
@@ -111,9 +120,26 @@ def fit_forecaster(
         state=(table.group_mean - components.mean) @ components.axes,
         n_control=table.n_control,
         n_perturbed=table.n_perturbed,
+        cell_variance=_cell_variance(screen, table.condition, seed=seed),
     )
     vocabulary = screen.vocabulary
     vectors = None if vocabulary.vectors is None else dict(zip(vocabulary.names, vocabulary.vectors, strict=True))
-    anchor = ShiftAnchor(populations, nonnegative=nonnegative, vectors=vectors, seed=seed)
+    genes = {str(name): column for column, name in enumerate(screen.metadata.var_names)}
+    anchor = ShiftAnchor(populations, nonnegative=nonnegative, vectors=vectors, genes=genes, seed=seed)
     logger.info("Anchor: %r.", anchor)
     return Forecaster(components, anchor, table.condition)
+
+
+def _cell_variance(screen: Screen, conditions: np.ndarray, *, seed: int) -> float:
+    """Variance between the cells of a population, the mean over genes, from at most 64 populations of 200 cells."""
+    rng = np.random.default_rng(seed)
+    chosen = conditions if len(conditions) <= _MAX_SAMPLED else rng.choice(conditions, _MAX_SAMPLED, replace=False)
+    total = degrees = 0.0
+    for condition in np.sort(chosen):
+        rows = screen.index.groups.rows(condition)
+        rows = np.sort(rng.choice(rows, min(len(rows), _MAX_CELLS), replace=False))
+        if len(rows) > 1:
+            values = gather_rows(screen.X, rows)
+            total += float(values.var(axis=0, dtype=np.float64).mean()) * len(rows)
+            degrees += len(rows) - 1
+    return total / max(degrees, 1)

@@ -1,0 +1,161 @@
+r"""How alike two conditions are: the covariance of their shifts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.spatial.distance import cdist, pdist
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pertcast.anchor._populations import Populations
+
+__all__ = ["ConditionKernel", "Conditions", "dose_offset"]
+
+_MAX_STATES = 1000
+
+
+class Conditions(NamedTuple):
+    """What is known of n conditions before any perturbed cell is measured."""
+
+    perturbation: Sequence[tuple[str, ...]]
+    """Single perturbations of each, sorted."""
+    dosage: np.ndarray
+    """Dosage, ``[n]``."""
+    context: np.ndarray
+    """Context, ``[n]``."""
+    batch: np.ndarray
+    """Batch, ``[n]``."""
+    state: np.ndarray
+    """State of the controls, ``[n, S]``."""
+    n_control: np.ndarray
+    """Number of controls, ``[n]``."""
+
+    def take(self, rows: np.ndarray) -> Conditions:
+        """Return some of the conditions."""
+        names = [self.perturbation[row] for row in rows]
+        return Conditions(names, *(np.asarray(values)[rows] for values in self[1:]))
+
+
+class ConditionKernel:
+    r"""Products of a similarity of perturbations and a similarity of contexts.
+
+    The shift of a condition is the sum of a response to any perturbation, one of its own for each single perturbation,
+    one that follows their vectors and, for a combination, what its parts do not add up to. Each is the same in all
+    contexts, or alike in contexts with similar controls, or linear in their state. With the numbers of parts
+    :math:`Z` (conditions x single perturbations) and vectors :math:`E`, the similarities of perturbations are
+
+    * ``any``: :math:`(Z 1)(Z 1)^\top`;
+    * ``own``: :math:`(Z Z^\top)` times, where there are dosages, :math:`\exp(-(\log a - \log b)^2 / 2)`; beyond the
+      dosages of training that of the last one stays;
+    * ``vector``: :math:`Z E E^\top Z^\top`;
+    * ``whole``: 1 for the same combination of several parts,
+
+    and those of contexts with states at a distance d, the median of which is m between the controls of training,
+
+    * ``all``: 1;
+    * ``near``: :math:`\exp(-d / m)`;
+    * ``linear``: the inner product of the centred states, divided by its mean.
+
+    Parameters
+    ----------
+    populations
+        Training populations.
+    vectors
+        Vectors of single perturbations; those without one have the mean vector.
+    """
+
+    def __init__(self, populations: Populations, vectors: Mapping[str, np.ndarray] | None = None) -> None:
+        states = populations.state
+        if len(states) > _MAX_STATES:
+            states = states[:: -(-len(states) // _MAX_STATES)]
+        self.centre = states.mean(axis=0)
+        self.median = float(np.median(pdist(states))) if len(states) > 1 else 0.0
+        self.spread = float(np.square(states - self.centre).sum(axis=1).mean())
+        self.offset = dose_offset(populations.dosage)
+        self.dose_range = float(np.min(populations.dosage)), float(np.max(populations.dosage))
+        self.vectors = _standardised(populations, vectors)
+        self.perturbation_terms = ["any", "own"]
+        self.perturbation_terms += ["vector"] if self.vectors else []
+        self.perturbation_terms += ["whole"] if any(len(parts) > 1 for parts in populations.perturbation) else []
+        several = self.median > 0
+        self.context_terms = (
+            ["all", "near", "linear"] if several and len(states) > 2 else ["all", "near"][: 1 + several]
+        )
+
+    @property
+    def n_terms(self) -> int:
+        """Number of products."""
+        return len(self.perturbation_terms) * len(self.context_terms)
+
+    def terms(self, a: Conditions, b: Conditions) -> np.ndarray:
+        """Return every product for two lists of conditions, ``[n_terms, n_a, n_b]``."""
+        of_perturbation = self._of_perturbations(a, b)
+        of_context = self._of_contexts(a, b)
+        pairs = [
+            of_perturbation[first] * of_context[second]
+            for first in self.perturbation_terms
+            for second in self.context_terms
+        ]
+        return np.stack(pairs)
+
+    def shared_controls(self, a: Conditions, b: Conditions) -> np.ndarray:
+        """One over the number of controls where two conditions share them, else 0, ``[n_a, n_b]``.
+
+        Times the variance between cells it is the covariance that two shifts have because the same mean was taken off.
+        """
+        same = (a.context[:, None] == b.context[None]) & (a.batch[:, None] == b.batch[None])
+        return same / np.maximum(a.n_control[:, None], b.n_control[None])
+
+    def _of_perturbations(self, a: Conditions, b: Conditions) -> dict[str, np.ndarray]:
+        column = {part: i for i, part in enumerate(sorted({p for parts in (*a[0], *b[0]) for p in parts}))}
+        z_a, z_b = _counts(a.perturbation, column), _counts(b.perturbation, column)
+        found = {"any": np.outer(z_a.sum(1), z_b.sum(1)), "own": z_a @ z_b.T}
+        if self.offset > 0:
+            log_a, log_b = (np.log(np.clip(each.dosage, *self.dose_range) + self.offset) for each in (a, b))
+            found["own"] = found["own"] * np.exp(-0.5 * np.square(log_a[:, None] - log_b[None]))
+        if self.vectors:
+            zero = np.zeros_like(next(iter(self.vectors.values())))
+            table = np.stack([self.vectors.get(part, zero) for part in column])
+            found["vector"] = (z_a @ table) @ (z_b @ table).T
+        if "whole" in self.perturbation_terms:
+            found["whole"] = np.array([[float(len(x) > 1 and x == y) for y in b[0]] for x in a[0]])
+        return found
+
+    def _of_contexts(self, a: Conditions, b: Conditions) -> dict[str, np.ndarray]:
+        found = {"all": np.ones((len(a.state), len(b.state)))}
+        if self.median > 0:
+            found["near"] = np.exp(-cdist(a.state, b.state) / self.median)
+            found["linear"] = (a.state - self.centre) @ (b.state - self.centre).T / self.spread
+        return found
+
+
+def dose_offset(dosage: np.ndarray) -> float:
+    """Offset that makes the logarithm of dosages finite: half the smallest positive one; 0 if all are equal."""
+    values = np.unique(np.asarray(dosage, dtype=float))
+    positive = values[values > 0]
+    return float(positive[0] / 2) if len(values) > 1 and len(positive) else 0.0
+
+
+def _counts(perturbation: Sequence[tuple[str, ...]], column: Mapping[str, int]) -> np.ndarray:
+    """Number of times that each single perturbation is part of each condition."""
+    counts = np.zeros((len(perturbation), len(column)))
+    for row, parts in enumerate(perturbation):
+        for part in parts:
+            counts[row, column[part]] += 1
+    return counts
+
+
+def _standardised(populations: Populations, vectors: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
+    """Vectors with the mean of the measured ones taken off, of squared length 1 on average; none if they are alike."""
+    if not vectors:
+        return {}
+    measured = sorted({part for parts in populations.perturbation for part in parts} & set(vectors))
+    if len(measured) < 3:
+        return {}
+    table = np.stack([np.asarray(vectors[name], dtype=float) for name in measured])
+    centre = table.mean(axis=0)
+    length = float(np.sqrt(np.square(table - centre).sum(axis=1).mean()))
+    return {name: (np.asarray(vector) - centre) / length for name, vector in vectors.items()} if length > 0 else {}

@@ -1,0 +1,161 @@
+r"""The shift as a Gaussian process over conditions."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+
+from pertcast.anchor._kernel import ConditionKernel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pertcast.anchor._kernel import Conditions
+    from pertcast.anchor._populations import Populations
+
+__all__ = ["ShiftProcess"]
+
+logger = logging.getLogger(__name__)
+
+_MAX_FITTED = 300
+_MAX_USED = 1000
+_MAX_INDEPENDENT = 50
+_PRIOR = 0.02
+_RANGE = (-12.0, 2.0)
+_JITTER = 1e-6
+
+
+class ShiftProcess:
+    r"""Gaussian process regression of the shift, one covariance for all genes.
+
+    The shift that was measured in condition i is that of an infinite population plus the noise of two means. With v
+    the variance between cells of a population (its mean over genes) and n, m the numbers of perturbed cells and
+    controls,
+
+    .. math::
+
+        \mathrm{cov}(y_i, y_j) = \sum_k e^{\theta_k} K^k_{ij} + v \, \delta_{ij} / n_i + v \, s_{ij} / m_i ,
+
+    where s says whether two conditions share their controls. The variances :math:`e^\theta` maximise the marginal
+    likelihood, in which correlated genes count as 50 independent ones, with a wide prior around equal shares of the
+    mean square of the shifts. The forecast is the conditional mean: noisy measurements count little, a perturbation
+    that was not measured has the shift that perturbations have on average, and what all conditions with the same
+    controls seem to share because the mean of the controls is noisy is forecast too.
+
+    Parameters
+    ----------
+    populations
+        Training populations.
+    vectors
+        Vectors of single perturbations.
+    seed
+        Seed of the choice of populations, where there are more than 300 to fit or 1000 to use.
+
+    References
+    ----------
+    Rasmussen and Williams (2006), Gaussian Processes for Machine Learning, Eq. 2.23, 2.30 and 5.9.
+    """
+
+    def __init__(
+        self, populations: Populations, vectors: Mapping[str, np.ndarray] | None = None, *, seed: int = 0
+    ) -> None:
+        self.populations, self.kernel, self.seed = populations, ConditionKernel(populations, vectors), seed
+        self.conditions = populations.conditions
+        self._factored: tuple[bytes, object] | None = None
+        self.log_variance = self._fit()
+
+    def weights(self, query: Conditions, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of training populations in the forecast of one condition.
+
+        Parameters
+        ----------
+        query
+            One condition.
+        rows
+            Populations that may be used; the most relevant 1000 of them are.
+
+        Returns
+        -------
+        The populations used, ``[n]``, and two lists of weights on their shifts, ``[2, n]``: of the shift of the
+        condition, and of the noise of its controls. The forecast is the sum of both.
+        """
+        rows = self._relevant(query, rows)
+        if not len(rows):
+            return rows, np.zeros((2, 0))
+        used = self.conditions.take(rows)
+        signal = np.tensordot(np.exp(self.log_variance), self.kernel.terms(query, used), 1)[0]
+        noise = self.populations.cell_variance * self.kernel.shared_controls(query, used)[0]
+        return rows, cho_solve(self._factor(rows), np.stack([signal, noise]).T).T
+
+    def _relevant(self, query: Conditions, rows: np.ndarray) -> np.ndarray:
+        """At most 1000 populations: those that share a perturbation first, then those of the context, then others."""
+        if len(rows) <= _MAX_USED:
+            return rows
+        parts = set(query.perturbation[0])
+        shares = np.array([not parts.isdisjoint(self.conditions.perturbation[row]) for row in rows])
+        rank = 2.0 * shares + (self.conditions.context[rows] == query.context[0])
+        rank += 0.5 * np.random.default_rng(self.seed).random(len(rows))
+        return np.sort(rows[np.argsort(-rank, kind="stable")[:_MAX_USED]])
+
+    def _factor(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Cholesky factor of the covariance of some populations; the last one is kept."""
+        key = rows.tobytes()
+        if self._factored is None or self._factored[0] != key:
+            used = self.conditions.take(rows)
+            signal = np.tensordot(np.exp(self.log_variance), self.kernel.terms(used, used), 1)
+            self._factored = key, cho_factor(signal + self._noise(rows))
+        return self._factored[1]  # type: ignore[return-value]
+
+    def _noise(self, rows: np.ndarray) -> np.ndarray:
+        """Covariance of the noise of the means of some populations."""
+        used, p = self.conditions.take(rows), self.populations
+        own = p.cell_variance / p.n_perturbed[rows] + _JITTER * self._scale
+        return p.cell_variance * self.kernel.shared_controls(used, used) + np.diag(own)
+
+    def _fit(self) -> np.ndarray:
+        """Log variances of the terms."""
+        p = self.populations
+        self._scale = max(float(np.square(p.shift).mean()), 1e-12)
+        rows = self._fitted()
+        used = self.conditions.take(rows)
+        terms, noise = self.kernel.terms(used, used), self._noise(rows)
+        second = p.shift[rows] @ p.shift[rows].T / p.shift.shape[1]
+        centre = np.log(self._scale / len(terms))
+        n_genes = min(p.shift.shape[1], _MAX_INDEPENDENT)
+
+        def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+            variance = np.exp(theta)
+            factor, lower = cho_factor(np.tensordot(variance, terms, 1) + noise)
+            inverse = cho_solve((factor, lower), np.eye(len(rows)))
+            explained = inverse @ second
+            value = 0.5 * n_genes * (np.trace(explained) + 2 * np.log(np.diag(factor)).sum())
+            slope = 0.5 * n_genes * variance * np.tensordot(terms, inverse - explained @ inverse, 2)
+            away = theta - centre
+            return value + _PRIOR * float(away @ away), slope + 2 * _PRIOR * away
+
+        low, high = np.log(self._scale) + np.array(_RANGE)
+        start = np.clip(np.full(len(terms), centre), low, high)
+        found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=[(low, high)] * len(terms))
+        shares = np.exp(found.x) / np.exp(found.x).sum()
+        names = [f"{a}/{b}" for a in self.kernel.perturbation_terms for b in self.kernel.context_terms]
+        logger.debug("Shares of the variance of shifts: %s.", dict(zip(names, shares.round(3).tolist(), strict=True)))
+        return found.x
+
+    def _fitted(self) -> np.ndarray:
+        """Populations to fit variances on: all populations of randomly chosen perturbations."""
+        p = self.populations
+        if len(p) <= _MAX_FITTED:
+            return np.arange(len(p))
+        rng = np.random.default_rng(self.seed)
+        names = sorted(p.rows_of)
+        chosen: list[int] = []
+        for i in rng.permutation(len(names)):
+            rows = p.rows_of[names[i]]
+            chosen += rng.permutation(rows)[: _MAX_FITTED // 5].tolist()
+            if len(chosen) >= _MAX_FITTED:
+                break
+        return np.sort(np.array(chosen[:_MAX_FITTED]))
