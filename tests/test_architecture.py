@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": set(),
     "diffusion": set(),
     "model": {"anchor", "data", "diffusion", "module", "nn", "representation"},
-    "module": {"anchor", "diffusion", "nn", "representation"},
+    "module": {"anchor", "diffusion", "nn", "representation", "transport"},
     "nn": set(),
     "pl": {"anchor", "data", "tl"},
     "pp": {"anchor", "data"},

@@ -13,7 +13,10 @@ import pertcast
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = {
+    "ConditionalMonge",
+    "FlowMatching",
     "PerturbDiff",
+    "SetTransformer",
     "__version__",
     "anchor",
     "baselines",
@@ -66,7 +69,8 @@ def test_names_are_imported_on_first_use() -> None:
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match=r"'pertcast' has no attribute 'Perturbdiff'; it has PerturbDiff"):
+    expected = r"'pertcast' has no attribute 'Perturbdiff'; it has ConditionalMonge, FlowMatching"
+    with pytest.raises(AttributeError, match=expected):
         _ = getattr(pertcast, "Perturbdiff")  # noqa: B009 - mypy knows that the name does not exist
 
 

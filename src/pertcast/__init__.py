@@ -10,7 +10,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 __all__ = [
+    "ConditionalMonge",
+    "FlowMatching",
     "PerturbDiff",
+    "SetTransformer",
     "__version__",
     "anchor",
     "baselines",
@@ -28,11 +31,11 @@ __all__ = [
 
 __version__ = version("pertcast")
 
-_MODELS = frozenset({"PerturbDiff"})
+_MODELS = frozenset({"ConditionalMonge", "FlowMatching", "PerturbDiff", "SetTransformer"})
 
 if TYPE_CHECKING:
     from pertcast import anchor, baselines, data, diffusion, model, module, nn, pl, pp, representation, tl, transport
-    from pertcast.model import PerturbDiff
+    from pertcast.model import ConditionalMonge, FlowMatching, PerturbDiff, SetTransformer
 else:
 
     def __getattr__(name: str) -> object:

@@ -89,7 +89,8 @@ def test_closed_gate_is_the_anchor(trained: pc.PerturbDiff, screen: Any, monkeyp
     mean = dense(controls.X).mean(0, dtype=float)
     forecaster = trained.forecaster_
     assert forecaster is not None
-    shift = forecaster.shift(("pert_2",), 1.0, mean, "type_0", str(controls.obs["donor"].iloc[0]))
+    batch = str(controls.obs["donor"].iloc[0])
+    shift = forecaster.shift(("pert_2",), 1.0, mean, "type_0", batch, n_control=controls.n_obs)
     expected = np.maximum(dense(controls[predicted.obs["source_cell"].to_numpy()].X) + shift, 0)
     np.testing.assert_allclose(dense(predicted.X), expected, atol=1e-4)
     wanted = np.maximum(mean + shift, 0)

@@ -148,7 +148,7 @@ def test_forecaster_survives_pickling(trained: pc.PerturbDiff) -> None:
     mean = np.ones(trained.module.representation.n_genes)
     arguments = (("pert_0",), 1.0, mean, "new", "new")
     again = pickle.loads(pickle.dumps(forecaster))
-    np.testing.assert_array_equal(again.shift(*arguments), forecaster.shift(*arguments))
+    np.testing.assert_array_equal(again.shift(*arguments, n_control=50), forecaster.shift(*arguments, n_control=50))
 
 
 def test_training_again_goes_on(screen: Any) -> None:
@@ -220,7 +220,8 @@ def test_neighbours_speak_for_a_perturbation_that_was_never_measured() -> None:
     forecaster = model.forecaster_
     assert forecaster is not None
     mean = np.asarray(controls.X.mean(0)).ravel()
-    shifts = [forecaster.shift((name,), 1.0, mean, "new", "all") for name in names]
+    n_control = controls.n_obs
+    shifts = [forecaster.shift((name,), 1.0, mean, "new", "all", n_control=n_control) for name in names]
     moved = np.maximum(controls.X.toarray() + np.mean(shifts, axis=0), 0)
     rows = controls.obs_names.get_indexer(predicted.obs["source_cell"])
     np.testing.assert_allclose(predicted.X.toarray(), moved[rows], atol=1e-5)

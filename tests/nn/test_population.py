@@ -85,6 +85,11 @@ def test_contents_of_padding_do_not_matter(batch: dict[str, Any]) -> None:
     torch.testing.assert_close(run(net, batch, **filled)[mask], run(net, batch)[mask], rtol=0, atol=1e-10)
 
 
+def test_no_mask_means_that_all_cells_are_real(batch: dict[str, Any]) -> None:
+    net, full = network(), torch.ones(2, 6, dtype=torch.bool)
+    torch.testing.assert_close(run(net, batch, mask=None), run(net, batch, mask=full), rtol=0, atol=1e-12)
+
+
 def test_more_padding_changes_nothing(batch: dict[str, Any]) -> None:
     net, extra = network(), torch.full((2, 3, N_FEATURES), 50.0, dtype=torch.float64)
     no = torch.zeros(2, 3, dtype=torch.bool)

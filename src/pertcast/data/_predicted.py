@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
+
+from pertcast.data._predicted_cells import PredictedCells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import scipy.sparse as sp
 
     from pertcast.data._query import ControlQuery
     from pertcast.data._tasks import PredictionTask
@@ -20,36 +23,7 @@ __all__ = ["POPULATION_COLUMN", "SOURCE_COLUMN", "PredictedCells", "check_obs_co
 SOURCE_COLUMN = "source_cell"
 POPULATION_COLUMN = "population"
 
-
-class PredictedCells:
-    """Predicted expression, filled task by task: one float32 array, or one CSR matrix for each task.
-
-    Parameters
-    ----------
-    n_cells
-        Number of cells of all tasks.
-    n_genes
-        Number of genes G.
-    is_sparse
-        Whether to keep the cells sparse.
-    """
-
-    def __init__(self, n_cells: int, n_genes: int, *, is_sparse: bool) -> None:
-        self._dense = None if is_sparse else np.empty((n_cells, n_genes), dtype=np.float32)
-        self._sparse: list[sp.csr_matrix] = []
-        self._filled = 0
-
-    def add(self, values: np.ndarray) -> None:
-        """Append the cells ``[n, G]`` of one task."""
-        if self._dense is None:
-            self._sparse.append(sp.csr_matrix(values.astype(np.float32, copy=False)))
-        else:
-            self._dense[self._filled : self._filled + len(values)] = values
-            self._filled += len(values)
-
-    def matrix(self) -> np.ndarray | sp.csr_matrix:
-        """All cells ``[n_cells, G]``, in the order in which they were added."""
-        return self._dense if self._dense is not None else sp.vstack(self._sparse, format="csr")
+_NAMES_AT_ONCE = 2**13
 
 
 def check_obs_columns(query: ControlQuery) -> None:
@@ -97,10 +71,19 @@ def predicted_adata(
         columns[keys.dosage_key] = np.repeat([task.dosage for task in tasks], sizes)
     for i, column in enumerate(keys.continuous_covariate_keys or ()):
         columns[column] = query.covariates[sources, i]
-    columns[SOURCE_COLUMN] = query.adata.obs_names.to_numpy(dtype=object)[sources]
+    columns[SOURCE_COLUMN] = query.adata.obs_names.take(sources).array
     columns[POPULATION_COLUMN] = np.repeat([task.draw for task in tasks], sizes)
-    obs = pd.DataFrame(columns, index=pd.Index([f"predicted-{i}" for i in range(len(sources))]))
+    obs = pd.DataFrame(columns, index=_numbered("predicted-", len(sources)))
     return AnnData(X, obs=obs, var=query.var, uns={"pertcast": provenance})
+
+
+def _numbered(prefix: str, n: int) -> pd.Index:
+    """Names with numbers from 0, made in parts: lists of strings take several times their memory."""
+    parts = [
+        pd.Index([f"{prefix}{i}" for i in range(first, min(first + _NAMES_AT_ONCE, n))])
+        for first in range(0, max(n, 1), _NAMES_AT_ONCE)
+    ]
+    return parts[0].append(parts[1:])
 
 
 def _labels(values: list[str], sizes: list[int]) -> pd.Categorical:

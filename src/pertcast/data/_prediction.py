@@ -18,7 +18,7 @@ from pertcast.data._stand_ins import find_stand_ins
 from pertcast.data._tasks import make_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -34,7 +34,7 @@ __all__ = ["PredictMixin"]
 class PredictMixin:
     """Gives a model the shared part of ``predict``; mix it in before :class:`~scvi.model.base.BaseModelClass`.
 
-    A model implements :meth:`_predict_task`, sets ``self.dosages_`` to what
+    A model implements :meth:`_predict_task` or :meth:`_predict_tasks`, sets ``self.dosages_`` to what
     :func:`~pertcast.data._request.trained_dosages` returns when it is trained, and calls :meth:`_predict` from its own
     ``predict``. It may refuse requests early in :meth:`_check_requests`.
     """
@@ -68,6 +68,30 @@ class PredictMixin:
         float32 ``[len(task.sources), G]``.
         """
         raise NotImplementedError
+
+    def _predict_tasks(
+        self,
+        query: ControlQuery,
+        tasks: Sequence[PredictionTask],
+        *,
+        batch_size: int | None,
+        options: Mapping[str, Any],
+    ) -> Iterator[np.ndarray]:
+        """Predict the cells of all tasks, in their order; one by one unless a model can take several together.
+
+        Parameters
+        ----------
+        query, batch_size, options
+            As for :meth:`_predict_task`.
+        tasks
+            What to predict. The result for a task must not depend on the others.
+
+        Yields
+        ------
+        float32 ``[len(task.sources), G]`` for each task.
+        """
+        for task in tasks:
+            yield self._predict_task(query, task, batch_size=batch_size, options=options)
 
     def _check_requests(
         self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen
@@ -177,11 +201,12 @@ class PredictMixin:
         )
         total = sum(len(task.sources) for task in tasks)
         predicted = PredictedCells(total, len(metadata.var_names), is_sparse=query.is_sparse)
+        drawn = self._predict_tasks(query, tasks, batch_size=batch_size, options=options)
         bar = track(tasks, description="Predicting", disable=not progressbar, style="tqdm")
         for task in bar:
             if progressbar:
                 bar.set_description(task.perturbation, refresh=False)
-            values = self._predict_task(query, task, batch_size=batch_size, options=options)
+            values = next(drawn)
             if not np.isfinite(values).all():
                 raise RuntimeError(
                     f"{name} predicted NaN or infinite values for {task.perturbation!r} in {task.population.obs}. "

@@ -110,6 +110,6 @@ def population_loss(
         raise ValueError(f"mse_weight is {mse_weight}; it must not be negative.")
     same_shape(prediction=prediction, target=target)
     energy = energy_distance(prediction, target, mask, mask, unbiased=unbiased) / math.sqrt(target.shape[2])
-    mse = masked_mse(prediction, target, mask)
+    mse = masked_mse(prediction if mse_weight > 0 else prediction.detach(), target, mask)
     total = energy + mse_weight * mse if mse_weight > 0 else energy
     return PopulationLoss(total, energy, mse)

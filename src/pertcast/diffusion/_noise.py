@@ -97,7 +97,7 @@ def initial_noise(
     if not 0 < t_start <= 1:
         raise ValueError(f"t_start is {t_start}; 0 < t_start <= 1 is needed.")
     t = torch.tensor(t_start, dtype=torch.float64)
-    noise = schedule.sigma(t).item() * _normal(shape, generator, dtype=dtype)
+    noise = _normal(shape, generator, dtype=dtype).mul_(schedule.sigma(t).item())
     if x0_guess is None:
         return noise if device is None else noise.to(device)
     if x0_guess.shape != noise.shape:
@@ -113,4 +113,7 @@ def _normal(
         return torch.randn(*shape, generator=generator, device=generator.device, dtype=dtype)
     if len(generator) != shape[0]:
         raise ValueError(f"{len(generator)} generators were given for {shape[0]} sets; give one, or one per set.")
-    return torch.stack([torch.randn(*shape[1:], generator=g, device=g.device, dtype=dtype) for g in generator])
+    noise = torch.empty(*shape, device=generator[0].device, dtype=dtype)
+    for of_set, own in zip(noise, generator, strict=True):
+        torch.randn(*shape[1:], generator=own, out=of_set)
+    return noise

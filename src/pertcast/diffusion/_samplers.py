@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pertcast.diffusion._steps import predict_x0, steps
+from pertcast.diffusion._steps import combined, predict_x0, steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ def sample_ddim(
         x0 = predict_x0(denoise, x, step, x0, callback)
         fresh = eta * step.sigma_s * math.sqrt(-math.expm1(step.log_snr_t - step.log_snr_s))
         kept = math.sqrt(step.sigma_s**2 - fresh**2)
-        x = step.alpha_s * x0 + kept * (x - step.alpha_t * x0) / step.sigma_t
+        x = combined(x0, step.alpha_s - kept * step.alpha_t / step.sigma_t, x, kept / step.sigma_t)
         if draw is not None and fresh > 0:
             x = x + fresh * draw(step.number, x)
     return x
@@ -140,7 +140,7 @@ def sample_ancestral(
         x0 = predict_x0(denoise, x, step, x0, callback)
         share = -math.expm1(step.log_snr_t - step.log_snr_s)
         kept = (step.alpha_t / step.alpha_s) * (step.sigma_s / step.sigma_t) ** 2
-        x = kept * x + step.alpha_s * share * x0
+        x = combined(x0, step.alpha_s * share, x, kept)
         if step.sigma_s > 0:
             x = x + step.sigma_s * math.sqrt(share) * draw(step.number, x)
     return x
@@ -196,7 +196,7 @@ def sample_dpmpp_2m(
         extrapolated = x0
         if previous_x0 is not None and step.sigma_s > 0:
             extrapolated = x0 + h / (2 * previous_h) * (x0 - previous_x0)
-        x = (step.sigma_s / step.sigma_t) * x - step.alpha_s * math.expm1(-h) * extrapolated
+        x = combined(extrapolated, -step.alpha_s * math.expm1(-h), x, step.sigma_s / step.sigma_t)
     return x
 
 

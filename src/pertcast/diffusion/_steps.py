@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pertcast.diffusion._noise import NoiseFn
     from pertcast.diffusion._schedule import NoiseSchedule
 
-__all__ = ["Callback", "Denoiser", "Sampler", "Step", "predict_x0", "steps"]
+__all__ = ["Callback", "Denoiser", "Sampler", "Step", "combined", "predict_x0", "steps"]
 
 type Denoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """``(x_t [B, M, K], t [B], previous prediction or None) -> prediction of x0 [B, M, K]``."""
@@ -74,6 +74,12 @@ def steps(times: Tensor | Sequence[float], schedule: NoiseSchedule) -> Iterator[
         Step(number, t, alpha_t, sigma_t, alpha_s, sigma_s, log_snr_t, log_snr_s)
         for number, ((t, alpha_t, sigma_t, log_snr_t), (_, alpha_s, sigma_s, log_snr_s)) in enumerate(pairwise(knots))
     )
+
+
+def combined(x: Tensor, a: float, y: Tensor, b: float) -> Tensor:
+    """Return ``a x + b y``; without reading ``y`` where it no longer counts, as in the last step, [B, M, K]."""
+    scaled = x if a == 1 else a * x
+    return scaled if b == 0 else scaled.add(y, alpha=b)
 
 
 def predict_x0(denoise: Denoiser, x: Tensor, step: Step, previous: Tensor | None, callback: Callback | None) -> Tensor:

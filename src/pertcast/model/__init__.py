@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pertcast.model._conditional_monge import ConditionalMonge
+from pertcast.model._flow_matching import FlowMatching
 from pertcast.model._perturbdiff import PerturbDiff
+from pertcast.model._set_transformer import SetTransformer
 
-__all__ = ["PerturbDiff"]
+__all__ = ["ConditionalMonge", "FlowMatching", "PerturbDiff", "SetTransformer"]

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from pertcast.module import PerturbDiffModule
+    from pertcast.module import PopulationModule
 
-__all__ = ["EmbeddingMixin"]
+__all__ = ["EmbeddingMixin", "LatentMixin"]
 
 
-class EmbeddingMixin:
-    """Gives a model with a population transformer its embeddings."""
+class LatentMixin:
+    """Gives a model the embeddings of cells and perturbations."""
 
     if TYPE_CHECKING:
         adata: AnnData | MuData | None
         registry: dict[str, Any]
-        module: PerturbDiffModule
+        module: PopulationModule
 
     def get_latent_representation(
         self, adata: AnnData | MuData | None = None, *, batch_size: int | None = None
@@ -54,6 +54,25 @@ class EmbeddingMixin:
             device=module.device,
             batch_size=batch_size or 4096,
         )
+
+    def get_perturbation_embedding(self) -> pd.DataFrame:
+        """Vectors of the single perturbations as the network sees them: one row for each."""
+        vocabulary = screen_metadata_from_registry(self.registry).vocabulary
+        ids = torch.arange(len(vocabulary), device=self.module.device)[:, None]
+        network: Any = self.module.average.network
+        with torch.inference_mode():
+            vectors = network["condition"].part_vectors(ids)[:, 0]
+        return pd.DataFrame(vectors.cpu().numpy(), index=pd.Index(vocabulary.names, name="perturbation"))
+
+    def _cells(self, adata: AnnData | MuData | None) -> AnnData | MuData:
+        cells = self.adata if adata is None else adata
+        if cells is None:
+            raise ValueError(f"This {type(self).__name__} was loaded without its training data. Pass an AnnData.")
+        return cells
+
+
+class EmbeddingMixin(LatentMixin):
+    """Gives a model with a population transformer the embedding of populations, too."""
 
     def get_population_embedding(
         self, adata: AnnData | MuData | None = None, groupby: str | Sequence[str] | None = None
@@ -86,18 +105,3 @@ class EmbeddingMixin:
                 rows.append(network["cells"].encode_controls(members, mask).summary[0].cpu().numpy())
         tuples = [name if isinstance(name, tuple) else (name,) for name in names]
         return pd.DataFrame(np.stack(rows), index=pd.MultiIndex.from_tuples(tuples, names=columns))
-
-    def get_perturbation_embedding(self) -> pd.DataFrame:
-        """Vectors of the single perturbations as the network sees them: one row for each, D columns."""
-        vocabulary = screen_metadata_from_registry(self.registry).vocabulary
-        ids = torch.arange(len(vocabulary), device=self.module.device)[:, None]
-        network: Any = self.module.average.network
-        with torch.inference_mode():
-            vectors = network["condition"].part_vectors(ids)[:, 0]
-        return pd.DataFrame(vectors.cpu().numpy(), index=pd.Index(vocabulary.names, name="perturbation"))
-
-    def _cells(self, adata: AnnData | MuData | None) -> AnnData | MuData:
-        cells = self.adata if adata is None else adata
-        if cells is None:
-            raise ValueError("This PerturbDiff was loaded without its training data. Pass an AnnData.")
-        return cells

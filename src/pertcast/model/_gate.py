@@ -12,7 +12,7 @@ from pertcast.diffusion import energy_distance
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pertcast.module import PerturbDiffModule
+    from pertcast.module import PopulationModule
 
 __all__ = ["choose_gate"]
 
@@ -22,7 +22,7 @@ _VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @torch.no_grad()
-def choose_gate(module: PerturbDiffModule, batches: Iterable[Any], *, seed: int) -> None:
+def choose_gate(module: PopulationModule, batches: Iterable[Any], *, seed: int) -> None:
     """Set the gate of a module to the value with the lowest energy distance on held-out conditions.
 
     Among values that are worse than the best by no more than the standard error over conditions, the smallest is

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
-from scvi import settings
-from scvi.model.base import BaseModelClass
-from scvi.train import TrainRunner
-
-from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
-from pertcast.data._prediction import PredictMixin
-from pertcast.data._request import trained_dosages
-from pertcast.data._setup import ScreenSetupMixin
-from pertcast.model._budget import default_budget
-from pertcast.model._callbacks import KeepBest, ResumeCheckpoint
-from pertcast.model._dataset import anchored_dataset
+from pertcast.model._base import PopulationModel
 from pertcast.model._embedding import EmbeddingMixin
-from pertcast.model._forecast import Forecaster, fit_forecaster
-from pertcast.model._gate import choose_gate
-from pertcast.model._load import LoadMixin
-from pertcast.model._plan import PopulationTrainingPlan
-from pertcast.model._statistics import fit_components, is_nonnegative, set_statistics
-from pertcast.model._task import draw_task, identity_code
+from pertcast.model._task import identity_code
+from pertcast.model._trajectory import TrajectoryMixin
 from pertcast.module import PerturbDiffModule, resolve_config
 
 if TYPE_CHECKING:
@@ -35,18 +16,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from pertcast.data import Screen
-    from pertcast.data._query import ControlQuery
+    from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._request import Dosages
     from pertcast.data._stand_ins import Unseen
-    from pertcast.data._tasks import PredictionTask
+    from pertcast.module import PerturbDiffConfig
 
 __all__ = ["PerturbDiff"]
 
-logger = logging.getLogger(__name__)
 
-
-class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, BaseModelClass):
+class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
     r"""Diffusion over cell populations: forecasts the cells of a population under a perturbation.
 
     PerturbDiff (arXiv 2602.19685) denoises all cells of a set together and is trained to match the population, not
@@ -122,6 +100,10 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
     60
     """
 
+    _module_cls = PerturbDiffModule
+
+    config: PerturbDiffConfig
+
     def __init__(
         self,
         adata: AnnData | MuData | None = None,
@@ -160,176 +142,13 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
         seed: int | None = None,
     ) -> None:
         config = resolve_config(preset, locals())
-        super().__init__(adata, registry)
-        seed = _default_seed() if seed is None else seed
-        self._screen: Screen | None = None
-        if adata is not None and nonnegative is None:
-            self._screen = screen_from_manager(self.adata_manager, min_cells=min_cells)
-            nonnegative = is_nonnegative(self._screen.X)
-        self.min_cells, self.seed, self.config = min_cells, seed, config
-        metadata = screen_metadata_from_registry(self.registry)
-        vectors = metadata.vocabulary.vectors
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.module = PerturbDiffModule(
-                config,
-                len(metadata.var_names),
-                nonnegative=bool(nonnegative),
-                n_trained=metadata.vocabulary.n_trained,
-                vectors=None if vectors is None else torch.from_numpy(np.asarray(vectors, dtype=np.float32)),
-                n_covariates=len(metadata.continuous_covariates),
-                n_contexts=_n_contexts(metadata),
-                n_batches=len(metadata.batches),
-            )
-        self.forecaster_: Forecaster | None = None
-        self.dosages_: dict[str, tuple[float, ...]] = {}
-        self.context_names_: tuple[str, ...] = ()
-        self._description = self._model_summary_string = (
-            f"PerturbDiff ({preset}) with n_perturbations: {metadata.vocabulary.n_trained}, "
-            f"representation: {config.representation}, anchor: {config.anchor}, n_hidden: {config.n_hidden}, "
-            f"n_layers: {config.n_layers}, n_steps: {config.n_steps}"
+        description = (
+            f"PerturbDiff ({preset}) with n_perturbations: {{n_perturbations}}, representation: "
+            f"{config.representation}, anchor: {config.anchor}, n_hidden: {config.n_hidden}, n_layers: "
+            f"{config.n_layers}, n_steps: {config.n_steps}"
         )
-        self.init_params_ = self._get_init_params(locals())
-
-    @property
-    def screen(self) -> Screen:
-        """The registered training data, indexed.
-
-        Raises
-        ------
-        ValueError
-            If the model was loaded without data.
-        """
-        if self._screen is None:
-            if self.adata is None:
-                raise ValueError("This PerturbDiff was loaded without its training data. Give them to `load`.")
-            self._screen = screen_from_manager(self.adata_manager, min_cells=self.min_cells)
-        return self._screen
-
-    def train(
-        self,
-        max_epochs: int | None = None,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        *,
-        validation_size: float = 0.2,
-        steps_per_epoch: int | None = None,
-        early_stopping: bool = True,
-        early_stopping_patience: int = 8,
-        checkpoint_dir: str | Path | None = None,
-        ckpt_path: str | Path | None = None,
-        plan_kwargs: Mapping[str, Any] | None = None,
-        **trainer_kwargs: Any,
-    ) -> None:
-        """Train the model.
-
-        Conditions are held out for validation as the split column says, or else whole contexts where there are at
-        least three, then batches, then perturbations (see ``model.split_``). The averaged weights with the lowest
-        validation loss are kept, and the held-out conditions decide how much of the network is added to the anchor.
-
-        Parameters
-        ----------
-        max_epochs
-            Number of epochs; by default chosen from the number of conditions and logged.
-        accelerator, devices
-            As in :class:`scvi.train.Trainer`.
-        validation_size
-            Share of contexts (or batches, or perturbations) to hold out; 0 for none.
-        steps_per_epoch
-            Batches of an epoch; by default chosen with ``max_epochs``.
-        early_stopping
-            Whether to stop when the validation loss no longer falls.
-        early_stopping_patience
-            Epochs without a lower validation loss before training stops.
-        checkpoint_dir
-            Folder for ``last.ckpt``, written after every epoch.
-        ckpt_path
-            Checkpoint to resume from: a run that was killed and resumed ends with the weights of one that was not.
-        plan_kwargs
-            Further arguments of the training plan: ``warmup``.
-        **trainer_kwargs
-            Further arguments of :class:`scvi.train.Trainer`, such as ``precision`` or ``enable_progress_bar``.
-
-        Raises
-        ------
-        ValueError
-            If the model was loaded without data.
-        """
-        screen, config = self.screen, self.config
-        split = screen.split(validation_size=validation_size, seed=self.seed)
-        n_components = config.n_latent if config.n_input == "learned" else max(config.n_input, config.n_latent)
-        components = fit_components(screen, split.train, n_components, seed=self.seed)
-        table = ShiftTable.from_index(screen.X, screen.index, screen.controls, split.train)
-        fit = partial(fit_forecaster, screen, components, nonnegative=self.module.nonnegative, seed=self.seed)
-        forecaster = fit(table) if self.module.anchored else None
-        if not self.is_trained_:
-            set_statistics(self.module, screen, table, components)
-        self.module.train()  # Lightning keeps the mode it finds
-        self.module.gate.set(1.0)
-
-        budget = default_budget(len(split.train), max_epochs=max_epochs, steps_per_epoch=steps_per_epoch)
-        data = PopulationDataModule(
-            screen,
-            split,
-            n_sets=config.n_sets,
-            set_size=config.set_size,
-            n_controls=config.n_controls,
-            steps_per_epoch=budget.steps_per_epoch,
-            seed=self.seed,
-        )
-        data.dataset = anchored_dataset(  # type: ignore[assignment]
-            data.dataset, screen, forecaster, table, split.validation
-        )
-        validates = len(split.validation) > 0
-        logger.info(
-            "Training for at most %d epochs of %d steps on %d conditions%s.",
-            *budget,
-            len(split.train),
-            f", validating on {len(split.validation)}" if validates else "",
-        )
-        callbacks = [*trainer_kwargs.pop("callbacks", [])]
-        callbacks += [KeepBest()] if validates else []
-        callbacks += [ResumeCheckpoint(Path(checkpoint_dir) / "last.ckpt")] if checkpoint_dir is not None else []
-        plan = PopulationTrainingPlan(
-            self.module,
-            n_steps=budget.n_steps,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            seed=self.seed,
-            **dict(plan_kwargs or {}),
-        )
-        defaults = {
-            "early_stopping": early_stopping and validates,
-            "early_stopping_monitor": "validation_loss",
-            "early_stopping_patience": early_stopping_patience,
-            "check_val_every_n_epoch": 1 if validates else None,
-            "gradient_clip_val": 1.0,
-            "log_every_n_steps": min(10, budget.steps_per_epoch),
-        }
-        TrainRunner(
-            self,
-            training_plan=plan,
-            data_splitter=data,
-            max_epochs=budget.max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            callbacks=callbacks,
-            ckpt_path=None if ckpt_path is None else str(ckpt_path),
-            **defaults | trainer_kwargs,
-        )()
-        self.split_ = split
-        if self.module.anchored:
-            if validates:
-                choose_gate(self.module, data.validation_batches(), seed=self.seed)
-                seen = np.union1d(split.train, split.validation)
-                forecaster = fit(ShiftTable.from_index(screen.X, screen.index, screen.controls, seen))
-            self.forecaster_ = forecaster
-        self.dosages_ = trained_dosages(screen.index, np.union1d(split.train, split.validation))
-        self.context_names_ = screen.index.context_names
-        self._model_summary_string = (
-            f"{self._description}, trained on {len(split.train)} conditions for {self.trainer.global_step} steps "
-            f"of at most {budget.n_steps}, gate: {float(self.module.gate.value):g}"
-        )
+        self._build(adata, registry, config, description, min_cells=min_cells, nonnegative=nonnegative, seed=seed)
+        self.init_params_ = self._get_init_params(locals() | self._resolved_params())
 
     def predict(
         self,
@@ -421,31 +240,12 @@ class PerturbDiff(ScreenSetupMixin, PredictMixin, EmbeddingMixin, LoadMixin, Bas
             options={"steps": n_steps, "guidance_scale": float(scale)},
         )
 
-    def _predict_task(
-        self, query: ControlQuery, task: PredictionTask, *, batch_size: int | None, options: Mapping[str, Any]
-    ) -> np.ndarray:
-        config, population = self.config, task.population
-        size = batch_size or 1024
-        return draw_task(
-            self.module,
-            self.forecaster_,
-            query,
-            task,
-            context_code=identity_code(
-                self.context_names_, population.context_name, "context", embedded=config.embed_context
-            ),
-            batch_code=identity_code(query.metadata.batches, population.batch, "batch", embedded=config.embed_batch),
-            n_sets=max(1, size // config.set_size),
-            n_steps=options["steps"],
-            guidance_scale=options["guidance_scale"],
+    def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"n_steps": options["steps"], "guidance_scale": options["guidance_scale"]}
+
+    def _identity_codes(self, query: ControlQuery, population: ControlPopulation) -> tuple[int, int]:
+        context, batch = self.config.embed_context, self.config.embed_batch
+        return (
+            identity_code(self.context_names_, population.context_name, "context", embedded=context),
+            identity_code(query.metadata.batches, population.batch, "batch", embedded=batch),
         )
-
-
-def _default_seed() -> int:
-    return int(settings.seed) if settings.seed is not None else 0
-
-
-def _n_contexts(metadata: Any) -> int:
-    """Number of contexts that may occur: cell types times the categories of each covariate."""
-    sizes = [len(categories) for categories in metadata.covariate_categories.values()]
-    return len(metadata.cell_types) * int(np.prod(sizes)) if sizes else len(metadata.cell_types)

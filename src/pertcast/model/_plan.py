@@ -11,11 +11,9 @@ from lightning.pytorch import LightningModule
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pertcast.module import PerturbDiffModule
+    from pertcast.module import PopulationModule
 
 __all__ = ["PopulationTrainingPlan"]
-
-_LOG_KEYS = ("energy", "mse")
 
 
 class PopulationTrainingPlan(LightningModule):
@@ -42,7 +40,7 @@ class PopulationTrainingPlan(LightningModule):
 
     def __init__(
         self,
-        module: PerturbDiffModule,
+        module: PopulationModule,
         *,
         n_steps: int,
         learning_rate: float,
@@ -84,7 +82,9 @@ class PopulationTrainingPlan(LightningModule):
             {"params": [p for p in weights if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.99))
+        # One pass over the weights; with 16-bit floats the gradients are scaled, and such passes cannot be clipped.
+        fused = self.device.type in ("cpu", "cuda") and not str(self.trainer.precision).startswith("16")
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.99), fused=fused)
 
         def factor(step: int) -> float:
             progress = min(step / max(self.n_steps, 1), 1.0)
@@ -101,5 +101,5 @@ class PopulationTrainingPlan(LightningModule):
             "sync_dist": self.trainer.world_size > 1,
         }
         self.log(f"{mode}_loss", output.loss.detach(), prog_bar=True, **options)
-        for key in _LOG_KEYS:
-            self.log(f"{key}_{mode}", output.extra_metrics[key], **options)
+        for key, value in output.extra_metrics.items():
+            self.log(f"{key}_{mode}", value, **options)

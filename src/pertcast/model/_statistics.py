@@ -12,7 +12,7 @@ from pertcast.representation import PCASpace, principal_components
 
 if TYPE_CHECKING:
     from pertcast.data import Screen, ShiftTable
-    from pertcast.module import PerturbDiffModule
+    from pertcast.module import PopulationModule
     from pertcast.representation import PrincipalComponents
 
 __all__ = ["fit_components", "is_nonnegative", "set_statistics"]
@@ -49,7 +49,7 @@ def fit_components(screen: Screen, conditions: np.ndarray, n_components: int, *,
 
 @torch.no_grad()
 def set_statistics(
-    module: PerturbDiffModule, screen: Screen, table: ShiftTable, components: PrincipalComponents
+    module: PopulationModule, screen: Screen, table: ShiftTable, components: PrincipalComponents
 ) -> None:
     """Fit the inputs, the representation, the scale of the data and that of dosages and covariates.
 

@@ -1,22 +1,28 @@
-"""From a prediction task to the tensors of a sampling request."""
+"""From prediction tasks to the tensors of sampling requests, many tasks at a time."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from pertcast.model._zeros import with_zeros
+from pertcast.model._zeros import ZeroRestorer
 from pertcast.module import SampleRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._tasks import PredictionTask
     from pertcast.model._forecast import Forecaster
-    from pertcast.module import PerturbDiffModule
+    from pertcast.module import PopulationModule
 
-__all__ = ["draw_task", "identity_code"]
+__all__ = ["PopulationDrawer", "identity_code"]
+
+_VALUES_ON_CPU, _VALUES_ON_GPU = 2**21, 2**25
 
 
 def identity_code(names: tuple[str, ...], name: str, column: str, *, embedded: bool) -> int:
@@ -38,22 +44,28 @@ def identity_code(names: tuple[str, ...], name: str, column: str, *, embedded: b
     return names.index(name)
 
 
-def draw_task(
-    module: PerturbDiffModule,
-    forecaster: Forecaster | None,
-    query: ControlQuery,
-    task: PredictionTask,
-    *,
-    context_code: int,
-    batch_code: int,
-    n_sets: int,
-    n_steps: int,
-    guidance_scale: float,
-) -> np.ndarray:
-    """Draw the cells of one task, a few sets at a time.
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A task that is being drawn."""
 
-    The source cells are shuffled and cut into sets of nearly equal size. Sets of equal size are drawn together, each
-    with a random stream of its own, so their number at a time does not change the result.
+    task: PredictionTask
+    rng: np.random.Generator
+    controls: np.ndarray
+    """Rows of the control cells that describe the population, int64 ``[N]``."""
+    shift: np.ndarray
+    """Forecast of the anchor, float32 ``[G]``."""
+    sets: list[np.ndarray]
+    """Positions of the cells of each set among the sources."""
+    cells: np.ndarray
+    """Where the predicted cells go, float32 ``[n, G]``."""
+
+
+class PopulationDrawer:
+    """Draws the cells of many tasks, sets of all of them together.
+
+    The source cells of a task are shuffled and cut into sets of nearly equal size. Sets of equal size are drawn
+    together, whatever their tasks, each with a random stream of its own: neither the batch size nor the other tasks
+    change a result.
 
     Parameters
     ----------
@@ -63,83 +75,181 @@ def draw_task(
         Its anchor; None without one.
     query
         Control cells.
-    task
-        What to predict.
-    context_code, batch_code
-        Codes of the identities, for models that embed them.
-    n_sets
-        Sets to draw at a time.
-    n_steps
-        Diffusion steps.
-    guidance_scale
-        Strength of guidance.
-
-    Returns
-    -------
-    float32 ``[n, G]``.
+    identity_codes
+        Codes of the context and batch of a population, for models that embed identities.
+    batch_size
+        Cells to draw at a time; by default as many as hold 8 MiB of expression, or 128 MiB on a GPU. Tasks are taken
+        together up to this number of cells, which bounds the memory.
+    sampling
+        Options of the sampler of the module.
     """
-    rng, device, config = task.rng(), module.device, module.config
-    fixed = _fixed_tensors(module, forecaster, query, task, rng)
-    fixed |= {"context": torch.tensor([context_code]), "batch": torch.tensor([batch_code])}
-    fixed = {name: value.to(device) for name, value in fixed.items()}
-    stand_ins = tuple(ids.to(device) for ids in _stand_in_ids(query, task))
-    order = rng.permutation(len(task.sources))
-    sets = np.array_split(order, -(-len(order) // config.set_size))
-    seeds = [(task.torch_seed() + number) % (2**63 - 1) for number in range(len(sets))]
-    cells = np.empty((len(order), query.metadata.var_names.size), dtype=np.float32)
-    for first, last in _runs_of_equal_size(sets, n_sets):
-        rows = np.stack(sets[first:last])
-        source = torch.from_numpy(query.gather(task.sources[rows])).to(device)
-        generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds[first:last]]
-        request = SampleRequest(source=source, **fixed, stand_ins=stand_ins)
-        drawn = module.sample(request, n_steps=n_steps, guidance_scale=guidance_scale, generators=generators)
-        cells[rows] = drawn.float().cpu().numpy()
-    if module.nonnegative and config.zeros == "hurdle":
-        return with_zeros(module, query, task, cells, fixed["shift"][0].cpu().numpy(), rng)
-    return cells
 
+    def __init__(
+        self,
+        module: PopulationModule,
+        forecaster: Forecaster | None,
+        query: ControlQuery,
+        *,
+        identity_codes: Callable[[ControlPopulation], tuple[int, int]],
+        batch_size: int | None,
+        sampling: Mapping[str, Any],
+    ) -> None:
+        self.module, self.forecaster, self.query = module, forecaster, query
+        self.device = module.device  # looking it up walks through all parameters
+        self.identity_codes, self.sampling = identity_codes, sampling
+        values = _VALUES_ON_CPU if self.device.type == "cpu" else _VALUES_ON_GPU
+        self.batch_size = batch_size or max(module.config.set_size, values // query.metadata.var_names.size)
+        self._ids = {name: code for code, name in enumerate(query.metadata.vocabulary.names)}
+        self._means: dict[ControlPopulation, np.ndarray] = {}
+        sparse = module.nonnegative and module.config.zeros == "hurdle"
+        self._restore = ZeroRestorer(module, query) if sparse else None
 
-def _fixed_tensors(
-    module: PerturbDiffModule,
-    forecaster: Forecaster | None,
-    query: ControlQuery,
-    task: PredictionTask,
-    rng: np.random.Generator,
-) -> dict[str, torch.Tensor]:
-    """What all sets of a task share."""
-    population: ControlPopulation = task.population
-    n_controls = module.config.n_controls
-    pool = population.pool
-    chosen = pool if len(pool) <= n_controls else pool[np.sort(rng.choice(len(pool), n_controls, replace=False))]
-    control = torch.from_numpy(query.gather(chosen))[None]
-    mean = query.mean(pool)
-    known = _ids(query)
-    shift = np.zeros(len(mean), dtype=np.float32)
-    if forecaster is not None:
-        shift = forecaster.shift(
-            task.part_names, task.dosage, mean, population.context_name, population.batch, stand_ins=task.stand_ins
+    def draw(self, tasks: Sequence[PredictionTask]) -> Iterator[np.ndarray]:
+        """Draw tasks in their order.
+
+        Parameters
+        ----------
+        tasks
+            What to predict.
+
+        Yields
+        ------
+        The cells of each task, float32 ``[n, G]``.
+        """
+        n_threads = torch.get_num_threads()
+        with ThreadPoolExecutor(n_threads) as pool:
+            waiting: Iterator[np.ndarray] = iter(())
+            for block in self._blocks(tasks):
+                jobs = self._draw_block(block)
+                if n_threads == 1:
+                    yield from map(self._finish, jobs)
+                elif self.device.type == "cpu":  # all cores draw, then all restore zeros
+                    yield from pool.map(self._finish, jobs)
+                else:  # the cores restore the zeros of one block while the device draws the next
+                    done, waiting = waiting, pool.map(self._finish, jobs)
+                    yield from done
+            yield from waiting
+
+    def _blocks(self, tasks: Sequence[PredictionTask]) -> Iterator[Sequence[PredictionTask]]:
+        """Cut tasks into those that are drawn together."""
+        first = 0
+        while first < len(tasks):
+            last, n_cells = first + 1, len(tasks[first].sources)
+            together = self.module.mixes_conditions and not _is_replaced(tasks[first])
+            while together and last < len(tasks) and not _is_replaced(tasks[last]):
+                n_cells += len(tasks[last].sources)
+                if n_cells > self.batch_size:
+                    break
+                last += 1
+            yield tasks[first:last]
+            first = last
+
+    def _draw_block(self, tasks: Sequence[PredictionTask]) -> list[_Job]:
+        """Draw the cells of some tasks."""
+        jobs = [self._start(task) for task in tasks]
+        conditions = self._conditions(jobs)
+        sets = [
+            (number, positions, (job.task.torch_seed() + i) % (2**63 - 1))
+            for number, job in enumerate(jobs)
+            for i, positions in enumerate(job.sets)
+        ]
+        sets.sort(key=lambda each: len(each[1]))
+        n_sets = max(1, self.batch_size // self.module.config.set_size)
+        for first, last in _runs_of_equal_size([positions for _, positions, _ in sets], n_sets):
+            self._draw_sets(jobs, sets[first:last], conditions)
+        return jobs
+
+    def _finish(self, job: _Job) -> np.ndarray:
+        """Restore the zeros of the cells of a task, where the model does."""
+        return job.cells if self._restore is None else self._restore(job.task, job.cells, job.shift, job.rng)
+
+    def _draw_sets(self, jobs: list[_Job], sets: list[tuple[int, np.ndarray, int]], conditions: dict[str, Any]) -> None:
+        """Draw sets of equal size, and put their cells in place."""
+        device = self.device
+        rows = np.stack([jobs[number].task.sources[positions] for number, positions, _ in sets])
+        owner = torch.tensor([number for number, *_ in sets], device=device)
+        request = SampleRequest(
+            source=torch.from_numpy(self.query.gather(rows)).to(device),
+            owner=None if len(jobs) == 1 else owner,
+            **conditions,
         )
-    return {
-        "control": control,
-        "control_mask": torch.ones(control.shape[:2], dtype=torch.bool),
-        "shift": torch.from_numpy(shift)[None],
-        "part_ids": torch.tensor([[known.get(name, 0) for name in task.part_names]]),
-        "part_mask": torch.ones((1, len(task.part_names)), dtype=torch.bool),
-        "dosage": torch.tensor([task.dosage], dtype=torch.float32),
-        "covariates": torch.from_numpy(population.covariates)[None],
-    }
+        generators = [torch.Generator(device=device).manual_seed(seed) for *_, seed in sets]
+        drawn = self.module.sample(request, generators=generators, **self.sampling).float().cpu().numpy()
+        for (number, positions, _), cells in zip(sets, drawn, strict=True):
+            jobs[number].cells[positions] = cells
+
+    def _start(self, task: PredictionTask) -> _Job:
+        """Make the draws of a task that come before its cells, and forecast its shift."""
+        rng, config, population = task.rng(), self.module.config, task.population
+        pool = population.pool
+        few = len(pool) <= config.n_controls
+        controls = pool if few else pool[np.sort(rng.choice(len(pool), config.n_controls, replace=False))]
+        order = rng.permutation(len(task.sources))
+        n_genes = self.query.metadata.var_names.size
+        shift = np.zeros(n_genes, dtype=np.float32)
+        if self.forecaster is not None:
+            shift = self.forecaster.shift(
+                task.part_names,
+                task.dosage,
+                self._control_mean(population),
+                population.context_name,
+                population.batch,
+                n_control=len(pool),
+                stand_ins=task.stand_ins,
+            )
+        return _Job(
+            task=task,
+            rng=rng,
+            controls=controls,
+            shift=shift,
+            sets=np.array_split(order, -(-len(order) // config.set_size)),
+            cells=np.empty((len(order), n_genes), dtype=np.float32),
+        )
+
+    def _control_mean(self, population: ControlPopulation) -> np.ndarray:
+        """Mean of the controls of a population, computed once."""
+        if population not in self._means:
+            self._means[population] = self.query.mean(population.pool)
+        return self._means[population]
+
+    def _conditions(self, jobs: list[_Job]) -> dict[str, Any]:
+        """Tensors of C conditions: what all sets of a task share."""
+        tasks = [job.task for job in jobs]
+        controls = _padded([job.controls for job in jobs], -1)
+        part_ids = _padded([np.array([self._ids.get(name, -1) for name in task.part_names]) for task in tasks], -1)
+        n_parts = np.array([len(task.part_names) for task in tasks])
+        codes = np.array([self.identity_codes(task.population) for task in tasks], dtype=np.int64)
+        tensors = {
+            "control": self.query.gather(controls),
+            "control_mask": controls >= 0,
+            "shift": np.stack([job.shift for job in jobs]),
+            "part_ids": np.maximum(part_ids, 0),
+            "part_mask": np.arange(part_ids.shape[1]) < n_parts[:, None],
+            "dosage": np.array([task.dosage for task in tasks], dtype=np.float32),
+            "covariates": np.stack([task.population.covariates for task in tasks]),
+            "context": codes[:, 0],
+            "batch": codes[:, 1],
+        }
+        device = self.device
+        conditions: dict[str, Any] = {name: torch.from_numpy(value).to(device) for name, value in tensors.items()}
+        if _is_replaced(tasks[0]):
+            conditions["stand_ins"] = tuple(
+                torch.tensor([self._ids[name] for name in names], device=device) for names in tasks[0].stand_ins
+            )
+        return conditions
 
 
-def _ids(query: ControlQuery) -> dict[str, int]:
-    return {name: code for code, name in enumerate(query.metadata.vocabulary.names)}
+def _is_replaced(task: PredictionTask) -> bool:
+    """Whether other perturbations stand in for a part; such a task is drawn alone."""
+    return any(names != (part,) for part, names in zip(task.part_names, task.stand_ins, strict=True))
 
 
-def _stand_in_ids(query: ControlQuery, task: PredictionTask) -> list[torch.Tensor]:
-    """Ids that speak for each part, where a part does not speak for itself; else none."""
-    if all(names == (part,) for part, names in zip(task.part_names, task.stand_ins, strict=True)):
-        return []
-    known = _ids(query)
-    return [torch.tensor([known[name] for name in names]) for names in task.stand_ins]
+def _padded(rows: list[np.ndarray], value: int) -> np.ndarray:
+    """Arrays of any lengths below each other, int64 ``[C, longest]``."""
+    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return padded
 
 
 def _runs_of_equal_size(sets: list[np.ndarray], n_sets: int) -> list[tuple[int, int]]:

@@ -14,30 +14,38 @@ __all__ = ["SampleRequest", "choose_sources"]
 
 
 class SampleRequest(NamedTuple):
-    """What is needed to draw B sets of M cells of one condition."""
+    """What is needed to draw B sets of M cells of C conditions."""
 
     source: Tensor
     """Control cell that each cell starts from, [B, M, G]."""
     control: Tensor
-    """Control cells that describe the context, [1, N, G]."""
+    """Control cells that describe the context, [C, N, G]."""
     control_mask: Tensor
-    """Where ``control`` holds a cell, bool [1, N]."""
+    """Where ``control`` holds a cell, bool [C, N]."""
     shift: Tensor
-    """Forecast of the mean shift by the anchor, [1, G]."""
+    """Forecast of the mean shift by the anchor, [C, G]."""
     part_ids: Tensor
-    """Ids of the single perturbations, int64 [1, K]."""
+    """Ids of the single perturbations, int64 [C, K]."""
     part_mask: Tensor
-    """Where ``part_ids`` holds one, bool [1, K]."""
+    """Where ``part_ids`` holds one, bool [C, K]."""
     dosage: Tensor
-    """Dosage, [1]."""
+    """Dosage, [C]."""
     covariates: Tensor
-    """Continuous covariates, [1, V]."""
+    """Continuous covariates, [C, V]."""
     context: Tensor
-    """Context code, int64 [1]."""
+    """Context code, int64 [C]."""
     batch: Tensor
-    """Batch code, int64 [1]."""
+    """Batch code, int64 [C]."""
     stand_ins: tuple[Tensor, ...] = ()
-    """Ids that speak for each part in its place (their mean does), K tensors int64 [S]; none by default."""
+    """Ids that speak for each part in its place (their mean does), K tensors int64 [S]; then C is 1."""
+    owner: Tensor | None = None
+    """Condition of each set, int64 [B]; by default there is one condition, which all sets share."""
+
+    def per_set(self, values: Tensor) -> Tensor:
+        """Values of conditions [C, ...] as values of sets, [B, ...]."""
+        if self.owner is None:
+            return values.expand(len(self.source), *values.shape[1:])
+        return values[self.owner]
 
 
 def choose_sources(control: Tensor, mask: Tensor, n_cells: int, generator: Generator) -> Tensor:

@@ -1,43 +1,46 @@
-"""Hyper-parameters of PerturbDiff, and the presets."""
+"""Hyper-parameters that all population models share, those of PerturbDiff, and its presets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-__all__ = ["PRESETS", "PerturbDiffConfig", "resolve_config"]
+__all__ = ["PRESETS", "PerturbDiffConfig", "PopulationConfig", "replace_values", "require", "resolve_config"]
 
 
-def _require(name: str, value: object, condition: bool, expected: str) -> None:
+def require(name: str, value: object, condition: bool, expected: str) -> None:
+    """Raise an error about a hyper-parameter unless a condition holds.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    value
+        What was given.
+    condition
+        Whether that is fine.
+    expected
+        What it must be.
+
+    Raises
+    ------
+    ValueError
+        With all three in the message.
+    """
     if not condition:
         raise ValueError(f"{name} is {value!r}; it must be {expected}.")
 
 
 @dataclass(frozen=True)
-class PerturbDiffConfig:
-    """Hyper-parameters; see :class:`pertcast.PerturbDiff` for what each means."""
+class PopulationConfig:
+    """Hyper-parameters that all population models share; see :class:`pertcast.PerturbDiff` for what each means."""
 
     representation: Literal["genes", "pca"] = "genes"
     n_latent: int = 50
-    anchor: Literal["shift", "none"] = "shift"
+    anchor: Literal["shift", "none"] = "none"
     zeros: Literal["hurdle", "relu"] = "hurdle"
     n_input: int | Literal["learned"] = 64
     data_scale: float | None = None
-    n_hidden: int = 128
-    n_layers: int = 3
-    n_heads: int = 4
-    n_tokens: int = 8
-    schedule: Literal["cosine", "linear", "discrete_linear"] = "cosine"
-    noise_share: float = 0.5
-    self_conditioning: float = 0.0
-    condition_dropout: float = 0.0
-    mse_weight: float = 0.0
-    unbiased: bool = True
-    embed_context: bool = False
-    embed_batch: bool = False
-    sampler: Literal["ddim", "ancestral", "dpmpp_2m"] = "ddim"
-    n_steps: int = 1
-    guidance_scale: float = 0.0
     set_size: int = 64
     n_controls: int = 128
     n_sets: int = 4
@@ -53,21 +56,56 @@ class PerturbDiffConfig:
         ValueError
             If a value is out of its range.
         """
-        for name in ("n_latent", "n_hidden", "n_layers", "n_heads", "n_tokens", "n_steps", "n_controls", "n_sets"):
-            _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        _require("set_size", self.set_size, self.set_size >= 2, "at least 2: a distance needs pairs of cells")
+        for name in ("n_latent", "n_controls", "n_sets"):
+            require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        require("set_size", self.set_size, self.set_size >= 2, "at least 2: a distance needs pairs of cells")
         learned, fixed = self.n_input == "learned", isinstance(self.n_input, int) and self.n_input >= 1
-        _require("n_input", self.n_input, learned or fixed, "at least 1, or 'learned'")
-        for name in ("noise_share", "self_conditioning", "condition_dropout"):
-            _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "between 0 and 1")
-        for name in ("mse_weight", "guidance_scale", "weight_decay"):
-            _require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
-        _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        require("n_input", self.n_input, learned or fixed, "at least 1, or 'learned'")
+        require("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         scaled = self.data_scale is None or self.data_scale > 0
-        _require("data_scale", self.data_scale, scaled, "above 0, or None for the spread of the data")
+        require("data_scale", self.data_scale, scaled, "above 0, or None for the spread of the data")
         choices = {"representation": ("genes", "pca"), "anchor": ("shift", "none"), "zeros": ("hurdle", "relu")}
         for name, known in choices.items():
-            _require(name, getattr(self, name), getattr(self, name) in known, f"one of {known}")
+            require(name, getattr(self, name), getattr(self, name) in known, f"one of {known}")
+
+
+@dataclass(frozen=True)
+class PerturbDiffConfig(PopulationConfig):
+    """Hyper-parameters; see :class:`pertcast.PerturbDiff` for what each means."""
+
+    anchor: Literal["shift", "none"] = "shift"
+    n_hidden: int = 128
+    n_layers: int = 3
+    n_heads: int = 4
+    n_tokens: int = 8
+    schedule: Literal["cosine", "linear", "discrete_linear"] = "cosine"
+    noise_share: float = 0.5
+    self_conditioning: float = 0.0
+    condition_dropout: float = 0.0
+    mse_weight: float = 0.0
+    unbiased: bool = True
+    embed_context: bool = False
+    embed_batch: bool = False
+    sampler: Literal["ddim", "ancestral", "dpmpp_2m"] = "ddim"
+    n_steps: int = 1
+    guidance_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises
+        ------
+        ValueError
+            If a value is out of its range.
+        """
+        super().__post_init__()
+        for name in ("n_hidden", "n_layers", "n_heads", "n_tokens", "n_steps"):
+            require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        for name in ("noise_share", "self_conditioning", "condition_dropout"):
+            require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        for name in ("mse_weight", "guidance_scale"):
+            require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
 
 
 PRESETS: dict[str, PerturbDiffConfig] = {
@@ -117,5 +155,28 @@ def resolve_config(preset: str, overrides: dict[str, Any]) -> PerturbDiffConfig:
     """
     if preset not in PRESETS:
         raise ValueError(f"Unknown preset {preset!r}; choose one of {sorted(PRESETS)}.")
-    names = {field.name for field in fields(PerturbDiffConfig)}
-    return replace(PRESETS[preset], **{k: v for k, v in overrides.items() if k in names and v is not None})
+    return replace_values(PRESETS[preset], overrides)
+
+
+def replace_values[Config: PopulationConfig](config: Config, overrides: dict[str, Any]) -> Config:
+    """Return hyper-parameters with some values replaced.
+
+    Parameters
+    ----------
+    config
+        Hyper-parameters.
+    overrides
+        Values by name; names that are no hyper-parameters, and values of None, are left out.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> replace_values(PerturbDiffConfig(), {"n_steps": 4, "n_sets": None, "adata": "other"}).n_steps
+    4
+    """
+    names = {field.name for field in fields(config)}
+    return replace(config, **{k: v for k, v in overrides.items() if k in names and v is not None})

@@ -38,6 +38,5 @@ class ExponentialMovingAverage(nn.Module):
         """Move the average towards the weights of ``network``."""
         n = int(self.n_updates)
         decay = min(self.decay, (1 + n) / (10 + n))
-        for average, weight in zip(self.network.parameters(), network.parameters(), strict=True):
-            average.lerp_(weight.detach(), 1 - decay)
+        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - decay)
         self.n_updates += 1

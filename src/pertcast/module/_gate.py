@@ -30,6 +30,10 @@ class ResidualGate(nn.Module):
         """Set the gate, in [0, 1]."""
         self.value.fill_(value)
 
+    def add(self, anchor: Tensor, residual: Tensor, scale: Tensor) -> Tensor:
+        """Return ``anchor + value * scale * residual``, in one pass over the cells, [..., K]."""
+        return torch.addcmul(anchor, residual, self.value * scale)
+
     def forward(self, residual: Tensor) -> Tensor:
         """Scale what the network adds, [..., K]."""
         return self.value * residual

@@ -64,7 +64,7 @@ class FixedInput(nn.Module):
 
     def clean(self, cells: Tensor, scale: Tensor) -> Tensor:
         """Input features of cells without noise, [..., K] to [..., F]; the scale of the data is not needed."""
-        return (cells - self.mean) @ self.axes / self.variance.max().sqrt()
+        return (cells @ self.axes - self.mean @ self.axes) / self.variance.max().sqrt()
 
     def noisy(self, cells: Tensor, alpha: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
         r"""Input features of noisy cells in the units of the representation, [B, M, K] to [B, M, F].
@@ -79,7 +79,7 @@ class FixedInput(nn.Module):
             Scale c of the data, scalar.
         """
         spread = (alpha.square() * self.variance + (sigma * scale).square()).sqrt()
-        return (cells - alpha * self.mean) @ self.axes / spread
+        return (cells @ self.axes - alpha * (self.mean @ self.axes)) / spread
 
 
 class LearnedInput(nn.Module):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from scvi.module.base import BaseModuleClass, LossOutput
-from torch import nn
+from scvi.module.base import LossOutput
 
 from pertcast.diffusion import (
     add_noise,
@@ -18,25 +17,21 @@ from pertcast.diffusion import (
     population_loss,
     spaced_times,
 )
-from pertcast.module._batch import SampleRequest, choose_sources
-from pertcast.module._ema import ExponentialMovingAverage
-from pertcast.module._gate import ResidualGate
-from pertcast.module._inputs import FixedInput, LearnedInput
-from pertcast.nn import ConditionEncoder, PopulationTransformer
-from pertcast.representation import GeneSpace, PCASpace
+from pertcast.module._base import PopulationModule
+from pertcast.nn import ConditionEncoder, ControlEncoding, PopulationTransformer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Generator, Tensor
 
+    from pertcast.module._batch import SampleRequest
     from pertcast.module._config import PerturbDiffConfig
-    from pertcast.nn import ControlEncoding
 
 __all__ = ["PerturbDiffModule"]
 
 
-class PerturbDiffModule(BaseModuleClass):
+class PerturbDiffModule(PopulationModule):
     r"""Diffusion over populations, anchored at shifted control cells.
 
     With s a control cell moved by the anchor, the network predicts what it lacks, for all cells of a set at once:
@@ -48,79 +43,44 @@ class PerturbDiffModule(BaseModuleClass):
         Hyper-parameters.
     n_genes
         Number of genes G.
-    nonnegative
-        Whether expression cannot be negative.
-    n_trained
-        Number of single perturbations seen in training.
-    vectors
-        Given vectors of single perturbations, [V, E].
-    n_covariates, n_contexts, n_batches
-        Sizes of what :class:`~pertcast.nn.ConditionEncoder` encodes.
+    **sizes
+        The other arguments of :class:`PopulationModule`.
     """
 
-    scale: Tensor
-    dose_offset: Tensor
-    dose_moments: Tensor
-    covariate_moments: Tensor
+    config: PerturbDiffConfig
+    mixes_conditions = True
 
-    def __init__(
-        self,
-        config: PerturbDiffConfig,
-        n_genes: int,
-        *,
-        nonnegative: bool,
-        n_trained: int,
-        vectors: Tensor | None = None,
-        n_covariates: int = 0,
-        n_contexts: int = 0,
-        n_batches: int = 0,
-    ) -> None:
-        super().__init__()
-        self.config, self.nonnegative, self.anchored = config, nonnegative, config.anchor != "none"
+    def __init__(self, config: PerturbDiffConfig, n_genes: int, **sizes: Any) -> None:
+        super().__init__(config, n_genes, **sizes)
+        self.condition_dropout = config.condition_dropout
         self.schedule = get_schedule(config.schedule)
-        self.representation = (
-            GeneSpace(n_genes, nonnegative=nonnegative)
-            if config.representation == "genes"
-            else PCASpace(n_genes, config.n_latent, nonnegative=nonnegative)
-        )
-        n_features = self.representation.n_features
-        self.input = (
-            LearnedInput(n_features)
-            if config.n_input == "learned"
-            else FixedInput(n_features, min(config.n_input, n_features))
-        )
-        self.network = nn.ModuleDict(
-            {
-                "cells": PopulationTransformer(
-                    self.input.n_features,
-                    n_features,
-                    n_hidden=config.n_hidden,
-                    n_layers=config.n_layers,
-                    n_heads=config.n_heads,
-                    n_tokens=config.n_tokens,
-                    self_conditioning=config.self_conditioning > 0,
-                    zero_output=self.anchored,
-                ),
-                "condition": ConditionEncoder(
-                    n_trained,
-                    config.n_hidden,
-                    vectors=vectors,
-                    n_covariates=n_covariates,
-                    n_contexts=n_contexts if config.embed_context else 0,
-                    n_batches=n_batches if config.embed_batch else 0,
-                ),
-            }
-        )
-        self.average = ExponentialMovingAverage(self.network, config.ema_decay)
-        self.gate = ResidualGate()
-        self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("dose_offset", torch.ones(()))
-        self.register_buffer("dose_moments", torch.tensor([0.0, 1.0]))
-        self.register_buffer("covariate_moments", torch.stack([torch.zeros(n_covariates), torch.ones(n_covariates)]))
 
-    def forward(self, tensors: dict[str, Tensor], generator: Generator) -> LossOutput:
-        """Loss of a batch: Lightning calls modules."""
-        return self.loss(tensors, generator)
+    def build_cells(self) -> PopulationTransformer:
+        """Build the population transformer."""
+        config = self.config
+        return PopulationTransformer(
+            self.input.n_features,
+            self.representation.n_features,
+            n_hidden=config.n_hidden,
+            n_layers=config.n_layers,
+            n_heads=config.n_heads,
+            n_tokens=config.n_tokens,
+            self_conditioning=config.self_conditioning > 0,
+            zero_output=self.anchored,
+        )
+
+    def build_condition(
+        self, n_trained: int, *, vectors: Tensor | None, n_covariates: int, n_contexts: int, n_batches: int
+    ) -> ConditionEncoder:
+        """Build the encoder of conditions, with identities of contexts and batches where these are embedded."""
+        return ConditionEncoder(
+            n_trained,
+            self.config.n_hidden,
+            vectors=vectors,
+            n_covariates=n_covariates,
+            n_contexts=n_contexts if self.config.embed_context else 0,
+            n_batches=n_batches if self.config.embed_batch else 0,
+        )
 
     def loss(self, tensors: dict[str, Tensor], generator: Generator) -> LossOutput:
         """Training loss of B sets (PerturbDiff, arXiv 2602.19685, Eq. 8): noise, predict, compare populations.
@@ -133,9 +93,7 @@ class PerturbDiffModule(BaseModuleClass):
             Source of all randomness of the step, on the device of the batch.
         """
         config, mask = self.config, tensors["mask"]
-        target = self.representation.encode(tensors["X"])
-        source = choose_sources(tensors["control"], tensors["control_mask"], mask.shape[1], generator)
-        moved = self.representation.encode(self.move(source, tensors["shift"]))
+        target, moved = self.pairs(tensors, generator)
         network = self.network if self.training else self.average.network
         condition, controls = self.encode(network, tensors, generator=generator if self.training else None)
 
@@ -160,9 +118,7 @@ class PerturbDiffModule(BaseModuleClass):
     def one_step(self, tensors: dict[str, Tensor], generator: Generator) -> tuple[Tensor, Tensor]:
         """Cells drawn in one step for the sets of a batch, and the real ones, both [B, M, K]."""
         mask, network = tensors["mask"], self.average.network
-        target = self.representation.encode(tensors["X"])
-        source = choose_sources(tensors["control"], tensors["control_mask"], mask.shape[1], generator)
-        moved = self.representation.encode(self.move(source, tensors["shift"]))
+        target, moved = self.pairs(tensors, generator)
         condition, controls = self.encode(network, tensors)
         noise = torch.randn(target.shape, generator=generator, device=target.device)
         t = noise.new_ones(len(noise))
@@ -176,7 +132,7 @@ class PerturbDiffModule(BaseModuleClass):
         x_t: Tensor,
         t: Tensor,
         moved: Tensor,
-        mask: Tensor,
+        mask: Tensor | None,
         condition: Tensor,
         controls: ControlEncoding,
         previous: Tensor | None = None,
@@ -186,10 +142,7 @@ class PerturbDiffModule(BaseModuleClass):
         noisy = self.input.noisy(x_t * self.scale, alpha, sigma, self.scale)
         before = None if previous is None else self.input.clean(previous * self.scale, self.scale)
         cells = network["cells"](noisy, self.input.clean(moved, self.scale), mask, t, condition, controls, before)
-        if self.anchored:
-            cells = moved + self.gate(cells * self.scale)
-        else:
-            cells = cells * self.scale
+        cells = self.gate.add(moved, cells, self.scale) if self.anchored else cells * self.scale
         return self.representation.bound(cells) / self.scale
 
     @torch.inference_mode()
@@ -209,7 +162,7 @@ class PerturbDiffModule(BaseModuleClass):
         request
             Sources, controls and conditions.
         n_steps
-            Calls of the network; twice as many with guidance.
+            Calls of the network; with guidance, for twice as many sets.
         guidance_scale
             Strength w of classifier-free guidance; 0 is none.
         generators
@@ -222,65 +175,34 @@ class PerturbDiffModule(BaseModuleClass):
         Cells in the units of the data, [B, M, G].
         """
         network: Any = self.average.network
-        mask = request.source.new_ones(request.source.shape[:2], dtype=torch.bool)
-        moved_cells = self.move(request.source, request.shift)
+        moved_cells = self.move(request.source, request.per_set(request.shift))
         moved = self.representation.encode(moved_cells)
-        n_sets = len(request.source)
         condition, controls = self.encode(network, request._asdict())
-        condition = condition.expand(n_sets, -1)
-        controls = controls.expand(n_sets)
-        null = network["condition"].null.expand_as(condition)
+        condition = request.per_set(condition)
+        controls = ControlEncoding(*map(request.per_set, controls))
+        if guidance_scale != 0:  # one call for the sets with and without their condition
+            condition = torch.cat([condition, network["condition"].null.expand_as(condition)])
+            controls = ControlEncoding(*map(_twice, controls))
+            moved = _twice(moved)
 
         def denoise(x_t: Tensor, t: Tensor, previous: Tensor | None) -> Tensor:
             if self.config.self_conditioning > 0 and previous is None:
                 previous = torch.zeros_like(x_t)
-            x0 = self.predict_x0(network, x_t, t, moved, mask, condition, controls, previous)
             if guidance_scale == 0:
-                return x0
-            without = self.predict_x0(network, x_t, t, moved, mask, null, controls, previous)
+                return self.predict_x0(network, x_t, t, moved, None, condition, controls, previous)
+            before = None if previous is None else _twice(previous)
+            both = self.predict_x0(network, _twice(x_t), _twice(t), moved, None, condition, controls, before)
+            x0, without = both.chunk(2)
             return self.representation.bound(guided(x0, without, guidance_scale))
 
-        start = initial_noise(moved.shape, 1.0, self.schedule, generators, device=moved.device)
+        start = initial_noise((len(generators), *moved.shape[1:]), 1.0, self.schedule, generators, device=moved.device)
         times = spaced_times(n_steps, self.schedule)
         x0 = get_sampler(self.config.sampler)(
             denoise, start, times, self.schedule, noise_fn=noise_from(generators), callback=callback
         )
         return self.representation.decode(x0 * self.scale, moved_cells)
 
-    def move(self, source: Tensor, shift: Tensor) -> Tensor:
-        """Control cells moved by the anchor, [B, M, G]; as they are without an anchor."""
-        return source + shift[:, None] if self.anchored else source
 
-    def encode(
-        self, network: Any, tensors: dict[str, Any], *, generator: Generator | None = None
-    ) -> tuple[Tensor, ControlEncoding]:
-        """Encode conditions [B, D] and controls; a generator drops conditions and identities as in training."""
-        n, device = len(tensors["dosage"]), tensors["dosage"].device
-        keep, dropped = None, None
-        if generator is not None:
-            draw = torch.rand(2, n, generator=generator, device=device)
-            dropped = draw[0] < self.config.condition_dropout
-            keep = draw[1] >= network["condition"].identity_dropout
-        dosage = (torch.log(tensors["dosage"] + self.dose_offset) - self.dose_moments[0]) / self.dose_moments[1]
-        covariates = (tensors["covariates"] - self.covariate_moments[0]) / self.covariate_moments[1]
-        condition = network["condition"](
-            tensors["part_ids"],
-            tensors["part_mask"],
-            dosage,
-            covariates,
-            tensors["context"],
-            tensors["batch"],
-            keep_identity=keep,
-            parts=_mean_vectors(network["condition"], tensors.get("stand_ins", ())),
-        )
-        if dropped is not None:
-            condition = torch.where(dropped[:, None], network["condition"].null, condition)
-        features = self.input.clean(self.representation.encode(tensors["control"]), self.scale)
-        return condition, network["cells"].encode_controls(features, tensors["control_mask"])
-
-
-def _mean_vectors(encoder: Any, stand_ins: Sequence[Tensor]) -> Tensor | None:
-    """Mean of the vectors that speak for each of K parts, [1, K, D]; None without any."""
-    if not stand_ins:
-        return None
-    return torch.stack([encoder.part_vectors(ids[None])[0].mean(0) for ids in stand_ins])[None]
+def _twice(values: Tensor) -> Tensor:
+    """Two copies below each other, [B, ...] to [2 B, ...]."""
+    return torch.cat([values, values])

@@ -66,7 +66,7 @@ class PopulationBlock(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, cells: Tensor, mask: Tensor, tokens: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, cells: Tensor, mask: Tensor | None, tokens: Tensor, condition: Tensor) -> Tensor:
         """Transform the cells of B sets.
 
         Parameters
@@ -74,7 +74,7 @@ class PopulationBlock(nn.Module):
         cells
             [B, M, D].
         mask
-            True for real cells, bool [B, M].
+            True for real cells, bool [B, M]; None where all are.
         tokens
             Tokens of the controls, [B, S, D].
         condition
@@ -84,6 +84,6 @@ class PopulationBlock(nn.Module):
         query, key, value = self.query_key_value(self.norm_attention(cells) * (1 + scale_a) + shift_a).chunk(3, -1)
         control_key, control_value = self.control_key_value(tokens).chunk(2, -1)
         keys, values = torch.cat([key, control_key], 1), torch.cat([value, control_value], 1)
-        allowed = torch.cat([mask, mask.new_ones(tokens.shape[:2])], 1)
+        allowed = None if mask is None else torch.cat([mask, mask.new_ones(tokens.shape[:2])], 1)
         cells = cells + gate_a * self.out(attend(query, keys, values, self.n_heads, allowed))
         return cells + gate_m * self.mlp(self.norm_mlp(cells) * (1 + scale_m) + shift_m)

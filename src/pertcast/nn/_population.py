@@ -80,7 +80,7 @@ class PopulationTransformer(nn.Module):
         self,
         noisy: Tensor,
         source: Tensor,
-        mask: Tensor,
+        mask: Tensor | None,
         t: Tensor,
         condition: Tensor,
         controls: ControlEncoding,
@@ -95,7 +95,7 @@ class PopulationTransformer(nn.Module):
         source
             Features of the control cell that each cell starts from, [B, M, F].
         mask
-            True for real cells, bool [B, M].
+            True for real cells, bool [B, M]; None where all are, which attends faster.
         t
             Times in [0, 1], [B].
         condition
@@ -109,10 +109,14 @@ class PopulationTransformer(nn.Module):
         -------
         [B, M, K]; what padded cells hold has no meaning.
         """
-        padding = ~mask[..., None]
-        cells = self.embed_noisy(noisy.masked_fill(padding, 0)) + self.embed_source(source.masked_fill(padding, 0))
-        if self.embed_previous is not None and previous is not None:
-            cells = cells + self.embed_previous(previous.masked_fill(padding, 0))
+        before = previous if self.embed_previous is not None else None
+        if mask is not None:
+            padding = ~mask[..., None]
+            noisy, source = noisy.masked_fill(padding, 0), source.masked_fill(padding, 0)
+            before = None if before is None else before.masked_fill(padding, 0)
+        cells = self.embed_noisy(noisy) + self.embed_source(source)
+        if self.embed_previous is not None and before is not None:
+            cells = cells + self.embed_previous(before)
         condition = condition + self.time(t) + controls.summary
         for block in self.blocks:
             cells = block(cells, mask, controls.tokens, condition)

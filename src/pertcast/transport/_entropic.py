@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["entropic_cost", "entropic_self_cost"]
+__all__ = ["entropic_cost", "entropic_plan", "entropic_self_cost"]
 
 #: Factor between successive values of epsilon on the way down to the one asked for.
 _ANNEALING = 0.5
@@ -84,6 +84,71 @@ def entropic_cost(
     >>> cost.grad.diagonal()  # the plan: every cell stays where it is
     tensor([0.5000, 0.5000])
     """
+    cost, log_a, log_b, f, g = _solve(cost, epsilon, row_weights, column_weights, max_iterations, tolerance)
+    return _dual(cost, f, g, log_a, log_b, epsilon)
+
+
+@torch.no_grad()
+def entropic_plan(
+    cost: Tensor,
+    *,
+    epsilon: float,
+    row_weights: Tensor | None = None,
+    column_weights: Tensor | None = None,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-3,
+) -> Tensor:
+    """Entropic optimal transport plan: the P at which :func:`entropic_cost` is reached, without gradient.
+
+    Parameters
+    ----------
+    cost
+        Cost C of moving each of M cells to each of N, [..., M, N].
+    epsilon
+        Strength of the entropy, in the units of the cost.
+    row_weights
+        Weights a of the rows, as for :func:`entropic_cost`, [..., M].
+    column_weights
+        Weights b of the columns, [..., N].
+    max_iterations
+        As for :func:`entropic_cost`.
+    tolerance
+        As for :func:`entropic_cost`.
+
+    Returns
+    -------
+    Plans, [..., M, N]. Column sums equal b up to rounding, row sums equal a up to the tolerance.
+
+    Raises
+    ------
+    ValueError
+        As :func:`entropic_cost`.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the tolerance is not reached.
+
+    Examples
+    --------
+    >>> entropic_plan(torch.tensor([[0.0, 4.0], [4.0, 0.0]]), epsilon=0.1).round(decimals=4)
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.5000]])
+    """
+    cost, log_a, log_b, f, _ = _solve(cost, epsilon, row_weights, column_weights, max_iterations, tolerance)
+    g = _softmin(cost.mT, f, log_a, epsilon)
+    return _plan(cost, f, g, log_a, log_b, epsilon)
+
+
+def _solve(
+    cost: Tensor,
+    epsilon: float,
+    row_weights: Tensor | None,
+    column_weights: Tensor | None,
+    max_iterations: int,
+    tolerance: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Cost, logarithms of the weights, and potentials of rows and columns."""
     cost, largest = _checked(cost, epsilon, max_iterations, tolerance)
     log_a = _log_weights(row_weights, cost.shape[:-1], cost, "row_weights")
     log_b = _log_weights(column_weights, (*cost.shape[:-2], cost.shape[-1]), cost, "column_weights")
@@ -98,8 +163,8 @@ def entropic_cost(
             if _excess(previous, f, log_a, epsilon) <= tolerance:
                 break
         else:
-            _warn(max_iterations, tolerance, epsilon)
-    return _dual(cost, f, g, log_a, log_b, epsilon)
+            _warn(max_iterations, tolerance, epsilon, stacklevel=4)
+    return cost, log_a, log_b, f, g
 
 
 def entropic_self_cost(
@@ -164,7 +229,7 @@ def entropic_self_cost(
             if error <= tolerance:
                 break
         else:
-            _warn(max_iterations, tolerance, epsilon)
+            _warn(max_iterations, tolerance, epsilon, stacklevel=3)
     return _dual(cost, f, f, log_a, log_a, epsilon)
 
 
@@ -180,8 +245,13 @@ def _excess(f: Tensor, right: Tensor, log_weights: Tensor, epsilon: float) -> fl
 
 def _dual(cost: Tensor, f: Tensor, g: Tensor, log_a: Tensor, log_b: Tensor, epsilon: float) -> Tensor:
     """Objective of the dual problem, [...]; its derivative by the cost is the plan."""
-    plan = ((f / epsilon + log_a)[..., None] + (g / epsilon + log_b)[..., None, :] - cost / epsilon).exp()
+    plan = _plan(cost, f, g, log_a, log_b, epsilon)
     return (log_a.exp() * f).sum(-1) + (log_b.exp() * g).sum(-1) - epsilon * (plan.sum((-2, -1)) - 1)
+
+
+def _plan(cost: Tensor, f: Tensor, g: Tensor, log_a: Tensor, log_b: Tensor, epsilon: float) -> Tensor:
+    """Plan that belongs to two potentials, [..., M, N]."""
+    return ((f / epsilon + log_a)[..., None] + (g / epsilon + log_b)[..., None, :] - cost / epsilon).exp()
 
 
 def _annealed(largest: float, epsilon: float) -> Iterator[float]:
@@ -220,10 +290,10 @@ def _log_weights(weights: Tensor | None, shape: tuple[int, ...], like: Tensor, n
     return (weights / total).log()
 
 
-def _warn(iterations: int, tolerance: float, epsilon: float) -> None:
+def _warn(iterations: int, tolerance: float, epsilon: float, *, stacklevel: int) -> None:
     warnings.warn(
         f"Sinkhorn did not reach tolerance={tolerance:g} in {iterations} iterations with epsilon={epsilon:g}. Raise "
         "`epsilon` or `max_iterations`.",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=stacklevel,
     )

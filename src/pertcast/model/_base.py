@@ -1,0 +1,375 @@
+"""What all models of populations share: registration, training, prediction, saving."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scvi import settings
+from scvi.model.base import BaseModelClass
+from scvi.train import TrainRunner
+
+from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
+from pertcast.data._prediction import PredictMixin
+from pertcast.data._request import trained_dosages
+from pertcast.data._setup import ScreenSetupMixin
+from pertcast.model._budget import Budget, default_budget
+from pertcast.model._callbacks import KeepBest, ResumeCheckpoint
+from pertcast.model._dataset import anchored_dataset
+from pertcast.model._forecast import Forecaster, fit_forecaster
+from pertcast.model._gate import choose_gate
+from pertcast.model._load import LoadMixin
+from pertcast.model._plan import PopulationTrainingPlan
+from pertcast.model._statistics import fit_components, is_nonnegative, set_statistics
+from pertcast.model._task import PopulationDrawer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from pertcast.data import Screen
+    from pertcast.data._query import ControlPopulation, ControlQuery
+    from pertcast.data._request import Dosages
+    from pertcast.data._split import ConditionSplit
+    from pertcast.data._stand_ins import Unseen
+    from pertcast.data._tasks import PredictionTask
+    from pertcast.module import PopulationConfig, PopulationModule
+
+__all__ = ["PopulationModel"]
+
+logger = logging.getLogger(__name__)
+
+
+class PopulationModel(ScreenSetupMixin, PredictMixin, LoadMixin, BaseModelClass):
+    """Base of models that predict sets of cells from control cells and a condition.
+
+    A subclass names its module in ``_module_cls``, and its ``__init__`` takes every hyper-parameter as a keyword,
+    calls :meth:`_build`, and sets ``init_params_``.
+    """
+
+    _module_cls: type[PopulationModule]
+
+    config: PopulationConfig
+    module: PopulationModule
+    split_: ConditionSplit
+
+    def _build(
+        self,
+        adata: AnnData | MuData | None,
+        registry: dict[str, Any] | None,
+        config: PopulationConfig,
+        description: str,
+        *,
+        min_cells: int,
+        nonnegative: bool | None,
+        seed: int | None,
+    ) -> None:
+        """Make the module; the body of ``__init__``.
+
+        Parameters
+        ----------
+        adata, registry
+            As given to the model.
+        config
+            Hyper-parameters.
+        description
+            Summary of the model, with ``{n_perturbations}`` where that number goes.
+        min_cells
+            Perturbed conditions with fewer cells are skipped with a warning.
+        nonnegative
+            Whether expression cannot be negative; read from the data by default.
+        seed
+            Seed of weights and training; ``scvi.settings.seed``, or 0, by default.
+        """
+        BaseModelClass.__init__(self, adata, registry)
+        self._screen: Screen | None = None
+        if adata is not None and nonnegative is None:
+            self._screen = screen_from_manager(self.adata_manager, min_cells=min_cells)
+            nonnegative = is_nonnegative(self._screen.X)
+        self.min_cells, self.config = min_cells, config
+        self.seed = _default_seed() if seed is None else seed
+        metadata = screen_metadata_from_registry(self.registry)
+        vectors = metadata.vocabulary.vectors
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.module = self._module_cls(
+                config,
+                len(metadata.var_names),
+                nonnegative=bool(nonnegative),
+                n_trained=metadata.vocabulary.n_trained,
+                vectors=None if vectors is None else torch.from_numpy(np.asarray(vectors, dtype=np.float32)),
+                n_covariates=len(metadata.continuous_covariates),
+                n_contexts=_n_contexts(metadata),
+                n_batches=len(metadata.batches),
+            )
+        self.forecaster_: Forecaster | None = None
+        self.dosages_: dict[str, tuple[float, ...]] = {}
+        self.context_names_: tuple[str, ...] = ()
+        self._description = description.format(n_perturbations=metadata.vocabulary.n_trained)
+        self._model_summary_string = self._description
+
+    def _resolved_params(self) -> dict[str, Any]:
+        """Arguments whose defaults depend on data or settings, as a saved model must be given them."""
+        return {"nonnegative": self.module.nonnegative, "seed": self.seed}
+
+    @property
+    def screen(self) -> Screen:
+        """The registered training data, indexed.
+
+        Raises
+        ------
+        ValueError
+            If the model was loaded without data.
+        """
+        if self._screen is None:
+            if self.adata is None:
+                raise ValueError(
+                    f"This {type(self).__name__} was loaded without its training data. Give them to `load`."
+                )
+            self._screen = screen_from_manager(self.adata_manager, min_cells=self.min_cells)
+        return self._screen
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        *,
+        validation_size: float = 0.2,
+        steps_per_epoch: int | None = None,
+        early_stopping: bool = True,
+        early_stopping_patience: int = 8,
+        checkpoint_dir: str | Path | None = None,
+        ckpt_path: str | Path | None = None,
+        plan_kwargs: Mapping[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Conditions are held out for validation as the split column says, or else whole contexts where there are at
+        least three, then batches, then perturbations (see ``model.split_``). The averaged weights with the lowest
+        validation loss are kept, and the held-out conditions decide how much of the network is added to the anchor.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of epochs; by default chosen from the number of conditions and logged.
+        accelerator, devices
+            As in :class:`scvi.train.Trainer`.
+        validation_size
+            Share of contexts (or batches, or perturbations) to hold out; 0 for none.
+        steps_per_epoch
+            Batches of an epoch; by default chosen with ``max_epochs``.
+        early_stopping
+            Whether to stop when the validation loss no longer falls.
+        early_stopping_patience
+            Epochs without a lower validation loss before training stops.
+        checkpoint_dir
+            Folder for ``last.ckpt``, written after every epoch.
+        ckpt_path
+            Checkpoint to resume from: a run that was killed and resumed ends with the weights of one that was not.
+        plan_kwargs
+            Further arguments of the training plan: ``warmup``.
+        **trainer_kwargs
+            Further arguments of :class:`scvi.train.Trainer`, such as ``precision`` or ``enable_progress_bar``.
+
+        Raises
+        ------
+        ValueError
+            If the model was loaded without data.
+        """
+        screen, config = self.screen, self.config
+        split = screen.split(validation_size=validation_size, seed=self.seed)
+        n_components = config.n_latent if config.n_input == "learned" else max(config.n_input, config.n_latent)
+        components = fit_components(screen, split.train, n_components, seed=self.seed)
+        table = ShiftTable.from_index(screen.X, screen.index, screen.controls, split.train)
+        fit = partial(fit_forecaster, screen, components, nonnegative=self.module.nonnegative, seed=self.seed)
+        forecaster = fit(table) if self.module.anchored else None
+        if not self.is_trained_:
+            set_statistics(self.module, screen, table, components)
+        self.module.train()  # Lightning keeps the mode it finds
+        self.module.gate.set(1.0)
+
+        budget = self._budget(len(split.train), max_epochs, steps_per_epoch)
+        data = PopulationDataModule(
+            screen,
+            split,
+            n_sets=config.n_sets,
+            set_size=config.set_size,
+            n_controls=config.n_controls,
+            steps_per_epoch=budget.steps_per_epoch,
+            seed=self.seed,
+        )
+        data.dataset = anchored_dataset(  # type: ignore[assignment]
+            data.dataset, screen, forecaster, table, split.validation
+        )
+        validates = len(split.validation) > 0
+        logger.info(
+            "Training for at most %d epochs of %d steps on %d conditions%s.",
+            *budget,
+            len(split.train),
+            f", validating on {len(split.validation)}" if validates else "",
+        )
+        callbacks = [*trainer_kwargs.pop("callbacks", [])]
+        callbacks += [KeepBest()] if validates else []
+        callbacks += [ResumeCheckpoint(Path(checkpoint_dir) / "last.ckpt")] if checkpoint_dir is not None else []
+        plan = PopulationTrainingPlan(
+            self.module,
+            n_steps=budget.n_steps,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            seed=self.seed,
+            **dict(plan_kwargs or {}),
+        )
+        defaults = {
+            "early_stopping": early_stopping and validates,
+            "early_stopping_monitor": "validation_loss",
+            "early_stopping_patience": early_stopping_patience,
+            "check_val_every_n_epoch": 1 if validates else None,
+            "gradient_clip_val": 1.0,
+            "log_every_n_steps": min(10, budget.steps_per_epoch),
+        }
+        TrainRunner(
+            self,
+            training_plan=plan,
+            data_splitter=data,
+            max_epochs=budget.max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            callbacks=callbacks,
+            ckpt_path=None if ckpt_path is None else str(ckpt_path),
+            **defaults | trainer_kwargs,
+        )()
+        self.split_ = split
+        if self.module.anchored:
+            if validates:
+                choose_gate(self.module, data.validation_batches(), seed=self.seed)
+                seen = np.union1d(split.train, split.validation)
+                forecaster = fit(ShiftTable.from_index(screen.X, screen.index, screen.controls, seen))
+            self.forecaster_ = forecaster
+        self.dosages_ = trained_dosages(screen.index, np.union1d(split.train, split.validation))
+        self.context_names_ = screen.index.context_names
+        self._model_summary_string = (
+            f"{self._description}, trained on {len(split.train)} conditions for {self.trainer.global_step} steps "
+            f"of at most {budget.n_steps}, gate: {float(self.module.gate.value):g}"
+        )
+
+    def predict(
+        self,
+        adata: AnnData | MuData | None = None,
+        perturbations: str | Sequence[str] | None = None,
+        *,
+        n_cells: int | None = None,
+        n_populations: int = 1,
+        dosages: Dosages | None = None,
+        contexts: str | Sequence[str] | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        key_added: str | None = None,
+        progressbar: bool = True,
+        unseen: Unseen = "error",
+    ) -> AnnData:
+        """Predict the cells of every control context under every perturbation asked for.
+
+        Parameters
+        ----------
+        adata
+            Control cells, or a screen, whose controls are then used; the training data by default. Contexts may be
+            new. Genes are matched by name.
+        perturbations
+            Names, the parts of combinations in any order; all perturbations of the training data by default.
+        n_cells
+            Cells for each context; one for each control cell by default.
+        n_populations
+            Independent draws of each population.
+        dosages
+            One number, one for each perturbation, or a mapping from perturbation to one or several; by default the
+            dosages of the training data.
+        contexts
+            Contexts, or cell types, to predict; all by default.
+        seed
+            Seed of all draws.
+        batch_size
+            Cells to draw at once; it does not change the result.
+        key_added
+            Also write predictions into ``adata``: ``.obsm["<key>_<n>"]``, a matrix for each perturbation, and
+            ``.uns["<key>"]``.
+        progressbar
+            Whether to show a progress bar.
+        unseen
+            What to do about perturbations that were never measured. ``"error"``: predict those with a vector in the
+            registered table from their vector, and refuse others. ``"mean"``: what all measured ones share
+            stands in for one without a vector. ``"neighbours"``: the mean of the five measured ones with the most
+            similar vectors stands in for one with a vector. What stood in is written to ``uns["pertcast"]["params"]``.
+
+        Returns
+        -------
+        Predicted cells in the units of the training data, with ``var`` of the training genes, the registered columns,
+        ``source_cell`` and ``population`` in ``obs``, and provenance in ``uns["pertcast"]``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the cells, names or numbers do not fit the model; the message says what to do.
+        """
+        return self._predict(
+            adata,
+            perturbations,
+            n_cells=n_cells,
+            n_populations=n_populations,
+            dosages=dosages,
+            contexts=contexts,
+            seed=seed,
+            batch_size=batch_size,
+            key_added=key_added,
+            progressbar=progressbar,
+            unseen=unseen,
+        )
+
+    def _predict_tasks(
+        self,
+        query: ControlQuery,
+        tasks: Sequence[PredictionTask],
+        *,
+        batch_size: int | None,
+        options: Mapping[str, Any],
+    ) -> Iterator[np.ndarray]:
+        drawer = PopulationDrawer(
+            self.module,
+            self.forecaster_,
+            query,
+            identity_codes=partial(self._identity_codes, query),
+            batch_size=batch_size,
+            sampling=self._sampling(options),
+        )
+        return drawer.draw(tasks)
+
+    def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of the sampler of the module, from those of :meth:`predict`."""
+        return {}
+
+    def _identity_codes(self, query: ControlQuery, population: ControlPopulation) -> tuple[int, int]:
+        """Codes of the context and batch of a population, for models that embed their identities."""
+        return 0, 0
+
+    def _budget(self, n_conditions: int, max_epochs: int | None, steps_per_epoch: int | None) -> Budget:
+        """Length of training, as far as it is not given."""
+        return default_budget(n_conditions, max_epochs=max_epochs, steps_per_epoch=steps_per_epoch)
+
+
+def _default_seed() -> int:
+    return int(settings.seed) if settings.seed is not None else 0
+
+
+def _n_contexts(metadata: Any) -> int:
+    """Number of contexts that may occur: cell types times the categories of each covariate."""
+    sizes = [len(categories) for categories in metadata.covariate_categories.values()]
+    return len(metadata.cell_types) * int(np.prod(sizes)) if sizes else len(metadata.cell_types)

@@ -1,0 +1,190 @@
+"""What the scvi modules of all population models share: the space of cells, the network, conditions and controls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from scvi.module.base import BaseModuleClass, LossOutput
+from torch import nn
+
+from pertcast.module._batch import choose_sources
+from pertcast.module._ema import ExponentialMovingAverage
+from pertcast.module._gate import ResidualGate
+from pertcast.module._inputs import FixedInput, LearnedInput
+from pertcast.nn import ConditionEncoder
+from pertcast.representation import GeneSpace, PCASpace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Generator, Tensor
+
+    from pertcast.module._config import PopulationConfig
+    from pertcast.nn import ControlEncoding
+
+__all__ = ["PopulationModule"]
+
+
+class PopulationModule(BaseModuleClass):
+    """Base of modules that predict sets of cells from control cells and a condition.
+
+    A subclass builds its network in :meth:`build_cells` (and :meth:`build_condition`) and implements :meth:`loss`,
+    :meth:`one_step` and ``sample``. Averaged weights are used for everything but training.
+
+    Parameters
+    ----------
+    config
+        Hyper-parameters.
+    n_genes
+        Number of genes G.
+    nonnegative
+        Whether expression cannot be negative.
+    n_trained
+        Number of single perturbations seen in training.
+    vectors
+        Given vectors of single perturbations, [V, E].
+    n_covariates, n_contexts, n_batches
+        Sizes of what :class:`~pertcast.nn.ConditionEncoder` encodes.
+    """
+
+    scale: Tensor
+    dose_offset: Tensor
+    dose_moments: Tensor
+    covariate_moments: Tensor
+
+    sample: Callable[..., Tensor]
+    """``sample(request, *, generators, **options)``: one cell for each source cell, [B, M, G] in the units of the data.
+
+    There is one generator for each set: the result for a set does not depend on the sets beside it.
+    """
+
+    mixes_conditions: bool = False
+    """Whether ``sample`` draws sets of several conditions together."""
+
+    condition_dropout: float = 0.0
+    """Share of training sets without condition."""
+
+    def __init__(
+        self,
+        config: PopulationConfig,
+        n_genes: int,
+        *,
+        nonnegative: bool,
+        n_trained: int,
+        vectors: Tensor | None = None,
+        n_covariates: int = 0,
+        n_contexts: int = 0,
+        n_batches: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config, self.nonnegative, self.anchored = config, nonnegative, config.anchor != "none"
+        self.n_covariates = n_covariates
+        self.representation = (
+            GeneSpace(n_genes, nonnegative=nonnegative)
+            if config.representation == "genes"
+            else PCASpace(n_genes, config.n_latent, nonnegative=nonnegative)
+        )
+        n_features = self.representation.n_features
+        self.input = (
+            LearnedInput(n_features)
+            if config.n_input == "learned"
+            else FixedInput(n_features, min(config.n_input, n_features))
+        )
+        cells = self.build_cells()
+        condition = self.build_condition(
+            n_trained, vectors=vectors, n_covariates=n_covariates, n_contexts=n_contexts, n_batches=n_batches
+        )
+        self.network = nn.ModuleDict({"cells": cells, "condition": condition})
+        self.average = ExponentialMovingAverage(self.network, config.ema_decay)
+        self.gate = ResidualGate()
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("dose_offset", torch.ones(()))
+        self.register_buffer("dose_moments", torch.tensor([0.0, 1.0]))
+        self.register_buffer("covariate_moments", torch.stack([torch.zeros(n_covariates), torch.ones(n_covariates)]))
+
+    def build_cells(self) -> nn.Module:
+        """Build the network that transforms cells, when all attributes but networks and buffers are set."""
+        raise NotImplementedError
+
+    def build_condition(
+        self, n_trained: int, *, vectors: Tensor | None, n_covariates: int, n_contexts: int, n_batches: int
+    ) -> nn.Module:
+        """Build the encoder of conditions: :class:`~pertcast.nn.ConditionEncoder` without identities.
+
+        Parameters
+        ----------
+        n_trained, vectors, n_covariates, n_contexts, n_batches
+            As given to the module.
+        """
+        width: Any = self.config
+        return ConditionEncoder(n_trained, width.n_hidden, vectors=vectors, n_covariates=n_covariates)
+
+    def forward(self, tensors: dict[str, Tensor], generator: Generator) -> LossOutput:
+        """Loss of a batch: Lightning calls modules."""
+        return self.loss(tensors, generator)
+
+    def loss(self, tensors: dict[str, Tensor], generator: Generator) -> LossOutput:
+        """Loss of B sets, with averaged weights in evaluation mode.
+
+        Parameters
+        ----------
+        tensors
+            A ``pertcast.data.PopulationBatch``, and the anchor ``shift`` [B, G].
+        generator
+            Source of all randomness of the step, on the device of the batch.
+        """
+        raise NotImplementedError
+
+    def one_step(self, tensors: dict[str, Tensor], generator: Generator) -> tuple[Tensor, Tensor]:
+        """Cells drawn as cheaply as the model can for the sets of a batch, and the real ones, both [B, M, K]."""
+        raise NotImplementedError
+
+    def pairs(self, tensors: dict[str, Tensor], generator: Generator) -> tuple[Tensor, Tensor]:
+        """Features of the cells of a batch, and of the moved control cell each starts from, both [B, M, K]."""
+        target = self.representation.encode(tensors["X"])
+        source = choose_sources(tensors["control"], tensors["control_mask"], target.shape[1], generator)
+        return target, self.representation.encode(self.move(source, tensors["shift"]))
+
+    def move(self, source: Tensor, shift: Tensor) -> Tensor:
+        """Control cells moved by the anchor, [B, M, G]; as they are without an anchor."""
+        return source + shift[:, None] if self.anchored else source
+
+    def encode(
+        self, network: Any, tensors: dict[str, Any], *, generator: Generator | None = None
+    ) -> tuple[Tensor, ControlEncoding]:
+        """Encode conditions [B, D] and controls; a generator drops conditions and identities as in training."""
+        condition = self.encode_condition(network, tensors, generator=generator)
+        features = self.input.clean(self.representation.encode(tensors["control"]), self.scale)
+        return condition, network["cells"].encode_controls(features, tensors["control_mask"])
+
+    def encode_condition(self, network: Any, tensors: dict[str, Any], *, generator: Generator | None = None) -> Tensor:
+        """Encode conditions, [B, D]; a generator drops conditions and identities as in training."""
+        n, device = len(tensors["dosage"]), tensors["dosage"].device
+        keep, dropped = None, None
+        if generator is not None:
+            draw = torch.rand(2, n, generator=generator, device=device)
+            dropped = draw[0] < self.condition_dropout
+            keep = draw[1] >= network["condition"].identity_dropout
+        dosage = (torch.log(tensors["dosage"] + self.dose_offset) - self.dose_moments[0]) / self.dose_moments[1]
+        covariates = (tensors["covariates"] - self.covariate_moments[0]) / self.covariate_moments[1]
+        condition = network["condition"](
+            tensors["part_ids"],
+            tensors["part_mask"],
+            dosage,
+            covariates,
+            tensors["context"],
+            tensors["batch"],
+            keep_identity=keep,
+            parts=_mean_vectors(network["condition"], tensors.get("stand_ins", ())),
+        )
+        if dropped is not None:
+            condition = torch.where(dropped[:, None], network["condition"].null, condition)
+        return condition
+
+
+def _mean_vectors(encoder: Any, stand_ins: Sequence[Tensor]) -> Tensor | None:
+    """Mean of the vectors that speak for each of K parts, [1, K, D]; None without any."""
+    if not stand_ins:
+        return None
+    return torch.stack([encoder.part_vectors(ids[None])[0].mean(0) for ids in stand_ins])[None]
