@@ -2,10 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import anndata
-import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.sparse as sp
 from matplotlib import pyplot as plt
@@ -16,32 +13,10 @@ from pertcast import pl as plots
 from pertcast.pl._style import COLORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pl: Any = plots
 N_GENES = 30
-
-
-@pytest.fixture(autouse=True)
-def _figures() -> Iterator[None]:
-    """Draw without a screen, and close what was drawn."""
-    with mpl.rc_context():
-        plt.switch_backend("agg")
-        yield
-        plt.close("all")
-
-
-@pytest.fixture
-def cells() -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    base, shift = rng.gamma(2.0, 1.0, N_GENES), rng.normal(0, 1, N_GENES)
-    var = pd.DataFrame(index=[f"gene{i}" for i in range(N_GENES)])
-
-    def make(mean: np.ndarray, n: int) -> anndata.AnnData:
-        return anndata.AnnData(mean + rng.normal(0, 0.3, (n, N_GENES)), var=var)
-
-    return {"real": make(base + shift, 40), "predicted": make(base + 0.7 * shift, 60), "control": make(base, 50)}
 
 
 def shifts(cells: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +31,10 @@ class TestMeanExpression:
         np.testing.assert_allclose(ax.collections[0].get_offsets(), np.stack([x, y], axis=1), atol=1e-12)
         r2 = 1 - ((y - x) ** 2).sum() / ((x - x.mean()) ** 2).sum()
         texts = [text.get_text() for text in ax.texts]
-        assert f"$R^2$ = {r2:.2f}\nr = {np.corrcoef(x, y)[0, 1]:.2f}" in texts
+        top = np.argsort(-np.abs(x))[:10]
+        labelled = 1 - ((y - x)[top] ** 2).sum() / ((x[top] - x[top].mean()) ** 2).sum()
+        expected = f"$R^2$ = {r2:.2f}\nr = {np.corrcoef(x, y)[0, 1]:.2f}\n$R^2$ = {labelled:.2f} (labelled)"
+        assert expected in texts
         assert r2 < np.corrcoef(x, y)[0, 1] ** 2 - 0.05  # the share of variance that a correlation would flatter
         assert ax.get_title() == "A"
         assert ax.get_xlim() == ax.get_ylim()
@@ -71,11 +49,29 @@ class TestMeanExpression:
         assert all(below.y1 <= above.y0 + 1 for below, above in zip(boxes, boxes[1:], strict=False))
         assert not [text for text in pl.mean_expression(**cells, n_labels=0).texts if "gene" in text.get_text()]
 
+    def test_labels_stay_beside_the_axes(self, cells: dict[str, Any]) -> None:
+        ax = pl.mean_expression(cells["real"], cells["control"], cells["control"], n_labels=15)  # all at height 0
+        heights = sorted(text.get_position()[1] for text in ax.texts if "gene" in text.get_text())
+        low, high = ax.get_ylim()
+        assert low < heights[0]
+        assert heights[-1] < high
+        np.testing.assert_allclose(np.diff(heights), 0.05 * (high - low))
+
+    def test_means(self, cells: dict[str, Any]) -> None:
+        ax = pl.mean_expression(**cells, statistic="mean", n_labels=3)
+        x, y = cells["real"].X.mean(0), cells["predicted"].X.mean(0)
+        np.testing.assert_allclose(ax.collections[0].get_offsets(), np.stack([x, y], axis=1), atol=1e-12)
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("Measured mean", "Predicted mean")
+        labels = {text.get_text().strip() for text in ax.texts if "gene" in text.get_text()}
+        assert labels == {f"gene{i}" for i in np.argsort(-np.abs(shifts(cells)[0]))[:3]}  # still the shifts
+        with pytest.raises(ValueError, match="`statistic` must be 'shift' or 'mean', but found 'median'"):
+            pl.mean_expression(**cells, statistic="median")
+
     def test_no_effect_has_no_correlation(self, cells: dict[str, Any]) -> None:
         ax = pl.mean_expression(cells["real"], cells["control"], cells["control"], n_labels=0)
         assert "r = undefined" in ax.texts[0].get_text()
         ax = pl.mean_expression(cells["control"], cells["real"], cells["control"], n_labels=0)
-        assert "undefined (one shift for all genes)" in ax.texts[0].get_text()
+        assert "undefined (one value for all genes)" in ax.texts[0].get_text()
 
     def test_layers_and_sparse(self, cells: dict[str, Any]) -> None:
         expected = pl.mean_expression(**cells).collections[0].get_offsets()
@@ -141,6 +137,8 @@ class TestBoth:
     ) -> None:
         monkeypatch.setattr(plt, "show", lambda: pytest.fail("show was called"))
         plot(**cells, save=tmp_path / "plot.png")
+        with pytest.raises(pytest.fail.Exception):
+            plot(**cells, show=True)
         assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
     def test_errors(self, plot: Any, cells: dict[str, Any]) -> None:

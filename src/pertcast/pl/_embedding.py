@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
-from pertcast.pl._style import COLORS, expression, get_axes, require_same_genes, save_figure
+from pertcast.pl._cells import dense, expression, require_same_genes, subsample
+from pertcast.pl._style import COLORS, finish, get_axes, kind_legend
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,7 @@ def embedding(
     figsize: tuple[float, float] = (5.5, 4.0),
     size: float = 8.0,
     title: str | None = None,
+    show: bool = False,
     save: str | Path | None = None,
 ) -> Axes:
     """Plot control, measured and predicted cells on two principal components of the real cells.
@@ -62,6 +63,8 @@ def embedding(
         Area of a point, in square points.
     title
         Title of the axes.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`; notebooks show figures by themselves.
     save
         File to write the figure to.
 
@@ -85,9 +88,9 @@ def embedding(
     require_same_genes(real=real, predicted=predicted, control=control)
     rng = np.random.default_rng(seed)
     cells = {
-        "control": _dense(expression(control, real_layer, "control"), max_cells, rng),
-        "observed": _dense(expression(real, real_layer, "real"), max_cells, rng),
-        "predicted": _dense(expression(predicted, predicted_layer, "predicted"), max_cells, rng),
+        "control": dense(subsample(expression(control, real_layer, "control"), max_cells, rng)),
+        "observed": dense(subsample(expression(real, real_layer, "real"), max_cells, rng)),
+        "predicted": dense(subsample(expression(predicted, predicted_layer, "predicted"), max_cells, rng)),
     }
     fitted_on = np.concatenate([cells["control"], cells["observed"]])
     if fitted_on.shape[1] < 2 or fitted_on.shape[0] < 3:
@@ -111,18 +114,8 @@ def embedding(
         linewidths=0,
         rasterized=len(points) > 2000,
     )
-    for name, color in COLORS.items():
-        ax.scatter([], [], s=30, color=color, label=name)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, frameon=False)
+    kind_legend(ax, *COLORS)
     first, second = (f"{share:.0%}" for share in pca.explained_variance_ratio_)
     ax.set(aspect="equal", xlabel=f"PC1 ({first} of variance)", ylabel=f"PC2 ({second})", title=title or "")
     ax.set_adjustable("datalim")
-    save_figure(ax, save)
-    return ax
-
-
-def _dense(X: Any, max_cells: int, rng: np.random.Generator) -> np.ndarray:
-    """Return at most ``max_cells`` cells as a dense array."""
-    if X.shape[0] > max_cells:
-        X = X[np.sort(rng.choice(X.shape[0], max_cells, replace=False))]
-    return (X.toarray() if sp.issparse(X) else np.asarray(X)).astype(np.float64)
+    return finish(ax, save=save, show=show)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pertcast.pl._style import COLORS, get_axes, save_figure
+from pertcast.pl._style import COLORS, finish, get_axes, labels, strip_frame
 from pertcast.tl import metrics, summarize
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def scores(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     title: str | None = None,
+    show: bool = False,
     save: str | Path | None = None,
 ) -> Axes:
     """Plot one metric: a row for each model, a point for each condition, the mean and its interval.
@@ -47,6 +48,8 @@ def scores(
         Width and height of a new figure, in inches.
     title
         Title of the axes.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`; notebooks show figures by themselves.
     save
         File to write the figure to.
 
@@ -95,14 +98,12 @@ def scores(
     ceiling = summary.loc[summary["role"] == "ceiling", "mean"]
     if len(ceiling):
         ax.axvline(ceiling.iloc[0], color=COLORS["observed"], linestyle="--", linewidth=1, zorder=1)
-        label = (ceiling.iloc[0], 1.01)
-        ax.text(*label, "noise ceiling", color=COLORS["observed"], fontsize="small", ha="center", va="bottom",
+        place = (ceiling.iloc[0], 1.01)
+        ax.text(*place, "noise ceiling", color=COLORS["observed"], fontsize="small", ha="center", va="bottom",
                 transform=ax.get_xaxis_transform())  # fmt: skip
-    ax.set_yticks(range(len(rows)), list(rows["model"]))
+    ax.set_yticks(range(len(rows)), labels(rows["model"]))
     arrow = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best", "zero": "0 is best"}[better]
     ax.set_xlabel(f"{metric} ({arrow})")
     ax.set_title(title or "", pad=18)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    save_figure(ax, save)
-    return ax
+    strip_frame(ax)
+    return finish(ax, save=save, show=show)

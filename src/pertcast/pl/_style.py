@@ -1,22 +1,25 @@
-"""What the plots have in common: colours, axes, checks and files."""
+"""What the plots have in common: colours, axes, names and files."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    import numpy as np
-    import scipy.sparse as sp
-    from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "expression", "get_axes", "require_same_genes", "save_figure"]
+__all__ = ["COLORS", "EFFECT_CMAP", "finish", "get_axes", "kind_legend", "labels", "strip_frame"]
 
 COLORS = {"control": "#8C8C8C", "observed": "#0072B2", "predicted": "#E69F00"}
 """Grey, blue and orange of Okabe and Ito, which people with colour blindness can tell apart."""
+
+EFFECT_CMAP = "RdBu_r"
+"""Colours of shifts: blue for a decrease, white for none, red for an increase."""
+
+_LONGEST_LABEL = 30
 
 
 def get_axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
@@ -36,57 +39,55 @@ def get_axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
     return plt.subplots(figsize=figsize, layout="constrained")[1]
 
 
-def expression(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sp.csr_matrix:
-    """Return the expression of an AnnData that has cells.
+def labels(names: Iterable[object]) -> list[str]:
+    """Shorten long names for ticks: the beginning and the end are kept. Names that would become equal stay whole.
 
     Parameters
     ----------
-    adata
-        Cells.
-    layer
-        Key of ``layers``; ``X`` by default.
-    name
-        What messages call the AnnData.
+    names
+        Names of genes, perturbations, contexts or models.
 
-    Raises
-    ------
-    KeyError
-        If there is no such layer.
-    ValueError
-        If there are no cells or no expression.
+    Examples
+    --------
+    >>> labels(["IFN-beta", "a very long name of a perturbation | 10"])
+    ['IFN-beta', 'a very long name o...ion | 10']
     """
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(f"No layer {layer!r} in `{name}`.")
-    X = adata.X if layer is None else adata.layers[layer]
-    if X is None or not adata.n_obs:
-        raise ValueError(f"`{name}` holds {adata.n_obs} cells and {'no' if X is None else 'an'} expression matrix.")
-    return cast("np.ndarray", X)
+    whole = [str(name) for name in names]
+    short = [f"{name[:18].rstrip()}...{name[-8:]}" if len(name) > _LONGEST_LABEL else name for name in whole]
+    return [name if short.count(cut) > 1 else cut for name, cut in zip(whole, short, strict=True)]
 
 
-def require_same_genes(**cells: AnnData) -> None:
-    """Raise unless all AnnData have the same genes in the same order.
+def kind_legend(ax: Axes, *kinds: str, **kwargs: Any) -> None:
+    """Add a legend of the fixed colours to the right of the axes.
 
     Parameters
     ----------
-    **cells
-        AnnData by the names of the arguments.
-
-    Raises
-    ------
-    ValueError
-        Naming the first that differs.
+    ax
+        Axes.
+    *kinds
+        Keys of :data:`COLORS`.
+    **kwargs
+        Arguments of :meth:`matplotlib.axes.Axes.legend` that replace the defaults.
     """
-    first, *others = cells
-    for other in others:
-        if not cells[other].var_names.equals(cells[first].var_names):
-            raise ValueError(
-                f"`{other}` does not have the genes of `{first}` in the same order. Select them: "
-                f"`{other} = {other}[:, {first}.var_names]`."
-            )
+    for kind in kinds:
+        ax.scatter([], [], s=30, color=COLORS[kind], label=kind)
+    ax.legend(**{"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0, "frameon": False} | kwargs)
 
 
-def save_figure(ax: Axes, save: str | Path | None) -> None:
-    """Write the figure to a file, if one is named.
+def strip_frame(ax: Axes) -> None:
+    """Hide the upper and the right border of the axes.
+
+    Parameters
+    ----------
+    ax
+        Axes.
+    """
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def finish(ax: Axes, *, save: str | Path | None, show: bool) -> Axes:
+    """Write the figure to a file and show it, if asked for.
 
     Parameters
     ----------
@@ -94,7 +95,14 @@ def save_figure(ax: Axes, save: str | Path | None) -> None:
         Axes of the figure.
     save
         Name of the file; its ending says the format.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`.
     """
     if save is not None:
         figure: Any = cast("Figure", ax.figure)
         figure.savefig(save, bbox_inches="tight", dpi=200)
+    if show:
+        from matplotlib import pyplot as plt
+
+        plt.show()
+    return ax

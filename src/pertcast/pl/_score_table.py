@@ -1,0 +1,143 @@
+"""Means of metrics for models, baselines and the noise ceiling, as a coloured table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pertcast.data._messages import did_you_mean
+from pertcast.pl._style import COLORS, finish, get_axes, labels
+from pertcast.tl import metrics as known_metrics
+from pertcast.tl import summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+__all__ = ["score_table"]
+
+_ROLE_COLORS = {"model": COLORS["predicted"], "baseline": "0.35", "ceiling": COLORS["observed"]}
+
+
+def score_table(
+    table: pd.DataFrame,
+    metrics: str | Sequence[str] | None = None,
+    *,
+    task: str | None = None,
+    cmap: str = "cividis",
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    title: str | None = None,
+    show: bool = False,
+    save: str | Path | None = None,
+) -> Axes:
+    """Plot a table of means: a row for each model and baseline, a column for each metric, the ceiling at the bottom.
+
+    A colour is a rank among the models and baselines of the column, bright for the best; numbers of different metrics
+    cannot be compared. The best mean is bold. Models have orange names, baselines grey, the noise ceiling blue: it is
+    not ranked. Models are ordered by their mean rank. A number of conditions in brackets says that the metric is
+    defined on fewer than all of them, which makes the mean one over other conditions than those of its neighbours.
+
+    Parameters
+    ----------
+    table
+        Table of :func:`pertcast.tl.evaluate` or :func:`pertcast.tl.benchmark`.
+    metrics
+        Metrics to show; all in the table by default.
+    task
+        Task to show; needed if the table holds several.
+    cmap
+        Colour map, dark to bright.
+    ax
+        Axes to draw on; a new figure by default.
+    figsize
+        Width and height of a new figure, in inches; by default as large as the table needs.
+    title
+        Title of the axes.
+    show
+        Whether to call :func:`matplotlib.pyplot.show`; notebooks show figures by themselves.
+    save
+        File to write the figure to.
+
+    Raises
+    ------
+    ValueError
+        If a metric or the task is not in the table, or nothing is defined.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = [("NoEffect", "baseline", 2.0), ("mine", "model", 0.5), ("ceiling", "ceiling", 0.0)]
+    >>> table = pd.DataFrame(rows, columns=["model", "role", "value"])
+    >>> table = table.assign(task="", condition="A | B cells", metric="energy_distance")
+    >>> [tick.get_text() for tick in score_table(table).get_yticklabels()]
+    ['mine', 'NoEffect', 'noise ceiling']
+    """
+    chosen = _choose(table, metrics, task)
+    summary = summarize(chosen)
+    names = list(dict.fromkeys(chosen["metric"])) if metrics is None or isinstance(metrics, str) else list(metrics)
+    means = summary.pivot(index="model", columns="metric", values="mean").reindex(columns=names)
+    counts = summary.pivot(index="model", columns="metric", values="n_conditions").reindex_like(means)
+    roles = summary.drop_duplicates("model").set_index("model")["role"]
+    ranked = means[(roles.reindex(means.index) != "ceiling") & means.notna().any(axis=1)]
+    if not len(ranked):
+        raise ValueError("No value of these metrics is defined; the column `reason` of the table says why.")
+    ranks = ranked.apply(_loss).rank()
+    order = ranks.mean(axis=1).sort_values(kind="stable").index.to_list()
+    order += [name for name in means.index if roles[name] == "ceiling"]
+    ranks = ranks.reindex(order)
+    shades = (1 - (ranks - 1) / (ranks.max() - 1).replace(0, np.nan)).to_numpy(float)
+
+    ax = get_axes(ax, figsize or (2.4 + 0.85 * len(names), 1.6 + 0.32 * len(order)))
+    ax.imshow(np.ma.masked_invalid(shades), cmap=cmap, vmin=-0.15, vmax=1, aspect="auto")
+    fewer = (counts < counts.max()).reindex(order).to_numpy()
+    best = (ranks == ranks.min()).to_numpy()
+    numbers = counts.reindex(order).to_numpy()
+    for (row, column), mean in np.ndenumerate(means.reindex(order).to_numpy(float)):
+        text = f"{mean:.3g}" + (f" ({numbers[row, column]:.0f})" if fewer[row, column] else "")
+        color = "0.5" if np.isnan(mean) else "white" if shades[row, column] < 0.5 else "black"
+        weight = "bold" if best[row, column] else "normal"
+        ax.text(column, row, "–" if np.isnan(mean) else text, ha="center", va="center", fontsize="small",
+                fontweight=weight, color=color)  # fmt: skip
+    better = known_metrics()["better"].reindex(names)
+    arrows = better.map({"higher": " ↑", "lower": " ↓", "one": " → 1", "zero": " → 0"}).fillna("")
+    ax.set_xticks(range(len(names)), [f"{name}{arrow}" for name, arrow in zip(names, arrows, strict=True)])
+    ax.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
+    for tick in ax.get_xticklabels():
+        tick.set(rotation=35, ha="left", rotation_mode="anchor")
+    ax.set_yticks(range(len(order)), labels("noise ceiling" if roles[name] == "ceiling" else name for name in order))
+    for tick, name in zip(ax.get_yticklabels(), order, strict=True):
+        tick.set(color=_ROLE_COLORS[roles[name]], fontweight="bold" if roles[name] == "model" else "normal")
+    ax.set_title(title or "")
+    for side in ax.spines.values():
+        side.set_visible(False)
+    return finish(ax, save=save, show=show)
+
+
+def _choose(table: pd.DataFrame, metrics: str | Sequence[str] | None, task: str | None) -> pd.DataFrame:
+    """Rows of some metrics and of one task."""
+    if metrics is not None:
+        wanted = [metrics] if isinstance(metrics, str) else list(metrics)
+        present = list(table["metric"].unique())
+        for name in wanted:
+            if name not in present:
+                raise ValueError(f"The table has no rows of the metric {name!r}.{did_you_mean(name, present)}")
+        table = table[table["metric"].isin(wanted)]
+    if task is not None:
+        table = table[table["task"] == task]
+        if not len(table):
+            raise ValueError(f"The table has no rows of the task {task!r}.")
+    if table["task"].nunique() > 1:
+        raise ValueError(f"The table holds the tasks {sorted(table['task'].unique())}; choose one with `task`.")
+    return table
+
+
+def _loss(means: pd.Series) -> pd.Series:
+    """Means of a metric, turned so that lower is better; the distance from 0 if the metric is not known."""
+    known = known_metrics()["better"]
+    better = known.get(str(means.name), "zero")
+    return {"higher": -means, "lower": means, "one": (means - 1).abs()}.get(better, means.abs())

@@ -1,0 +1,152 @@
+"""Plots of tables: scores, effects, distances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from pertcast import pl as plots
+from pertcast import tl
+from pertcast.pl._style import COLORS
+
+pl: Any = plots
+
+
+def texts(items: Any) -> list[str]:
+    return [item.get_text() for item in items]
+
+
+@pytest.fixture
+def scores() -> pd.DataFrame:
+    values = {
+        ("base", "baseline"): {"energy_distance": [2.0, 4.0], "shift_pearson": [0.5, 0.7]},
+        ("mine", "model"): {"energy_distance": [1.0, 1.5], "shift_pearson": [0.9, 0.9]},
+        ("point", "baseline"): {"energy_distance": [np.nan, np.nan], "shift_pearson": [0.8, np.nan]},
+        ("ceiling", "ceiling"): {"energy_distance": [0.0, 0.1], "shift_pearson": [1.0, 1.0]},
+    }
+    rows = [
+        (model, role, metric, f"c{i}", value)
+        for (model, role), columns in values.items()
+        for metric, pair in columns.items()
+        for i, value in enumerate(pair)
+    ]
+    return pd.DataFrame(rows, columns=["model", "role", "metric", "condition", "value"]).assign(task="")
+
+
+class TestScoreTable:
+    def test_numbers_order_and_marks(self, scores: pd.DataFrame) -> None:
+        ax = pl.score_table(scores)
+        assert texts(ax.get_yticklabels()) == ["mine", "point", "base", "noise ceiling"]
+        assert texts(ax.get_xticklabels()) == ["energy_distance ↓", "shift_pearson ↑"]
+        cell = {text.get_position(): text for text in ax.texts}
+        found = [[cell[column, row].get_text() for column in range(2)] for row in range(4)]
+        assert found == [["1.25", "0.9"], ["–", "0.8 (1)"], ["3", "0.6"], ["0.05", "1"]]
+        bold = {place for place, text in cell.items() if text.get_fontweight() == "bold"}
+        assert bold == {(0, 0), (1, 0)}  # the ceiling competes with nobody
+        colors = [to_hex(tick.get_color()).upper() for tick in ax.get_yticklabels()]
+        assert (colors[0], colors[3]) == (COLORS["predicted"], COLORS["observed"])
+
+    def test_shades_are_ranks_of_each_column(self, scores: pd.DataFrame) -> None:
+        shades = pl.score_table(scores).get_images()[0].get_array()
+        np.testing.assert_allclose(shades[:3, 1], [1, 0.5, 0])
+        assert shades.mask[3].all()
+        assert shades.mask[1, 0]
+
+    def test_choice_of_metrics_and_task(self, scores: pd.DataFrame) -> None:
+        ax = pl.score_table(scores, ["shift_pearson"])
+        assert texts(ax.get_xticklabels()) == ["shift_pearson ↑"]
+        both = pd.concat([scores, scores.assign(task="b")])
+        with pytest.raises(ValueError, match="holds the tasks"):
+            pl.score_table(both)
+        assert texts(pl.score_table(both, task="b").get_yticklabels())[0] == "mine"
+        with pytest.raises(ValueError, match="no rows of the metric 'shift_person'. Did you mean 'shift_pearson'"):
+            pl.score_table(scores, "shift_person")
+        with pytest.raises(ValueError, match="No value of these metrics is defined"):
+            pl.score_table(scores.assign(value=np.nan))
+
+
+class TestEffectHeatmap:
+    def test_values_are_sizes_of_shifts_and_predicted_ones_are_framed(self, screen: dict[str, Any]) -> None:
+        ax = pl.effect_heatmap(**screen, groupby="cell_type")
+        assert texts(ax.get_yticklabels()) == ["y", "x"]  # the larger effect on top
+        assert texts(ax.get_xticklabels()) == ["A", "B"]
+        shown = ax.get_images()[0].get_array()
+
+        def mean(adata: Any, perturbation: str, cell_type: str) -> np.ndarray:
+            here = (adata.obs["perturbation"] == perturbation) & (adata.obs["cell_type"] == cell_type)
+            return adata.X[here.to_numpy()].mean(0)
+
+        def size(side: str, perturbation: str, cell_type: str) -> float:
+            shift = mean(screen[side], perturbation, cell_type) - mean(screen["control"], "control", cell_type)
+            return float(np.sqrt((shift**2).mean()))
+
+        expected = [
+            [size("real", "y", "A"), size("predicted", "y", "B")],
+            [size("real", "x", "A"), size("real", "x", "B")],  # measured, although predicted too
+        ]
+        np.testing.assert_allclose(shown, expected)
+        assert [(patch.get_x() + 0.44, patch.get_y() + 0.44) for patch in ax.patches] == [(1.0, 0.0)]
+        assert texts(ax.texts) == [f"{value:.2f}" for row in expected for value in row]
+
+    def test_one_gene_has_a_sign(self, screen: dict[str, Any]) -> None:
+        image = pl.effect_heatmap(screen["real"], None, screen["control"], groupby="cell_type", gene="gene4")
+        shown = image.get_images()[0]
+        table: Any = tl.delta_table(screen["real"], control=screen["control"], groupby="cell_type")
+        assert sorted(shown.get_array().compressed()) == pytest.approx(sorted(table.X[:, 4]))
+        assert shown.norm.vmin == -shown.norm.vmax
+        assert shown.get_array().mask.sum() == 1  # y in B was not measured
+        assert not image.patches
+
+    def test_many_fields_have_no_numbers(self, screen: dict[str, Any]) -> None:
+        assert not pl.effect_heatmap(**screen, groupby="cell_type", annotate=False).texts
+        with pytest.raises(ValueError, match="nothing to plot"):
+            pl.effect_heatmap(None, None, screen["control"], groupby="cell_type")
+
+
+class TestDistanceMatrix:
+    def test_energy_distances_of_cells(self, screen: dict[str, Any]) -> None:
+        real = screen["real"]
+        ax = pl.distance_matrix(real, "perturbation", cluster=False)
+        x, y = (real.X[(real.obs["perturbation"] == p).to_numpy()] for p in "xy")
+        expected = tl.energy_distance(x, y)
+        np.testing.assert_allclose(ax.get_images()[0].get_array(), [[0, expected], [expected, 0]])
+
+    def test_table_of_pertpy(self, screen: dict[str, Any]) -> None:
+        import pertpy as pt  # slow to import
+
+        real = screen["real"]
+        real.obsm["X_pca"] = real.X[:, :5]
+        table: Any = pt.tl.Distance("edistance", obsm_key="X_pca").pairwise(
+            real, groupby="cell_type", show_progressbar=False, n_jobs=1
+        )
+        ax = pl.distance_matrix(table)
+        np.testing.assert_allclose(ax.get_images()[0].get_array(), table.to_numpy(float))
+        assert texts(ax.get_yticklabels()) == ["A", "B"]
+
+    def test_clustering_reorders_both_sides(self) -> None:
+        place = np.array([0.0, 10.0, 1.0, 11.0])
+        names = ["control", "b observed", "c", "d predicted"]
+        table = pd.DataFrame(np.abs(place[:, None] - place), index=names, columns=names)
+        ax = pl.distance_matrix(table.iloc[:, [2, 0, 1, 3]])
+        order = texts(ax.get_yticklabels())
+        assert texts(ax.get_xticklabels()) == order
+        assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset(names[::2]), frozenset(names[1::2])}
+        np.testing.assert_allclose(ax.get_images()[0].get_array(), table.loc[order, order])
+        colors = {tick.get_text(): to_hex(tick.get_color()) for tick in ax.get_xticklabels()}
+        assert colors["control"].upper() == COLORS["control"]
+        assert colors["b observed"].upper() == COLORS["observed"]
+        assert colors["d predicted"].upper() == COLORS["predicted"]
+
+    def test_errors(self, screen: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="must be square"):
+            pl.distance_matrix(pd.DataFrame([[0.0, 1.0]]))
+        with pytest.raises(ValueError, match="`groupby` is needed"):
+            pl.distance_matrix(screen["real"])
+        with pytest.raises(ValueError, match="at least 2 populations"):
+            pl.distance_matrix(screen["real"][:10], "perturbation")
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            pl.distance_matrix(pd.DataFrame([[0, np.nan], [1, 0]]))
