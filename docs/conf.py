@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import base64
 import builtins
 import os
 import re
 import sys
 from importlib.metadata import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import nbformat
 
 if TYPE_CHECKING:
     from docutils.nodes import Element, TextElement
@@ -117,5 +121,23 @@ def resolve_reexport(app: Sphinx, env: BuildEnvironment, node: pending_xref, con
     return content if found is None and private else found
 
 
+def write_thumbnails(app: Sphinx) -> None:
+    """Write a picture of each notebook for the gallery: that of the cell tagged ``thumbnail``, or else the last one."""
+    folder = Path(app.srcdir, "generated", "thumbnails")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in Path(app.srcdir, "tutorials").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        pictures = [
+            ("thumbnail" in cell.metadata.get("tags", ()), output.data["image/png"])
+            for cell in notebook.cells
+            for output in cell.get("outputs", ())
+            if "image/png" in output.get("data", ())
+        ]
+        if pictures:
+            _, picture = max(enumerate(pictures), key=lambda each: (each[1][0], each[0]))
+            folder.joinpath(f"{path.stem}.png").write_bytes(base64.b64decode(picture[1]))
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("builder-inited", write_thumbnails)
     app.connect("missing-reference", resolve_reexport)
