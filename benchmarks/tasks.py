@@ -1,4 +1,4 @@
-"""Tasks on real screens: what is held out, and how the data are read. Used by `baselines.py`."""
+"""Tasks on real screens: what is held out, and how the data are read. Used by `quality.py` and `anchors.py`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 import pertcast as pc
@@ -90,12 +91,58 @@ def doubles(adata: ad.AnnData) -> Iterator[ad.AnnData]:
         yield adata
 
 
+def gene_sets(adata: ad.AnnData) -> ad.AnnData:
+    """Put a vector for each perturbed gene into ``uns["gene_sets"]``: in which hallmark sets it is."""
+    folder = Path(os.environ.get("PERTCAST_SIDE", Path(__file__).resolve().parents[2] / "shared" / "side"))
+    path = folder / "hallmark_v6.0.symbols.gmt"
+    if not path.exists():
+        sys.exit(f"{path} does not exist. Set PERTCAST_SIDE to the folder with the hallmark gene sets of MSigDB.")
+    lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+    members = {line[0]: set(line[2:]) for line in lines}
+    names = sorted({part for name in adata.obs["perturbation"].unique() for part in name.split("+")} - {"control"})
+    table = [[float(name in genes) for genes in members.values()] for name in names]
+    adata.uns["gene_sets"] = pd.DataFrame(table, index=names, columns=list(members))
+    return adata
+
+
 def norman() -> ad.AnnData:
     """K562 cells of the CRISPR activation screen."""
     adata = read_counts("norman_mcfaline_perturbench", "ncounts_all_genes")
     return adata[(adata.obs["cell_type"] == "K562").to_numpy()].copy()
 
 
+def norman_singles() -> ad.AnnData:
+    """Single perturbations of K562 cells, with vectors."""
+    adata = norman()
+    return gene_sets(adata[~adata.obs["perturbation"].str.contains("+", regex=False).to_numpy()].copy())
+
+
+def knock_downs() -> ad.AnnData:
+    """The three glioblastoma lines with kinase knock-downs."""
+    adata = read_counts("norman_mcfaline_perturbench", "ncounts_all_genes")
+    return adata[(adata.obs["cell_type"] != "K562").to_numpy()].copy()
+
+
+def papalexi() -> ad.AnnData:
+    """THP-1 cells with knock-outs, with vectors."""
+    return gene_sets(read_counts("papalexi2021_eccite", "n_counts"))
+
+
+def stimulation() -> ad.AnnData:
+    """Jurkat cells with the stimulation as perturbation, and the knocked-out gene as context."""
+    adata = read_counts("datlinger2021_tcr", "ncounts_all_genes")
+    adata.obs["cell_type"] = adata.obs["perturbation"].astype(str)
+    adata.obs["perturbation"] = np.where(adata.obs["treatment"] == "stimulated", "stimulated", "control")
+    return adata
+
+
+def cytof() -> ad.AnnData:
+    """Proteins of peripheral blood mononuclear cells under three stimuli."""
+    return ad.read_h5ad(data_file("bodenmiller2012_cytof"))
+
+
+TYPES = {"cell_type_key": "cell_type"}
+VECTORS = {"perturbation_embedding_key": "gene_sets"}
 KANG = {"cell_type_key": "cell_type", "batch_key": "donor"}
 TASKS = (
     Task("kang, unseen cell type", lambda: read_counts("kang2018_ifnb"), each_context(5, **KANG), KANG),
@@ -106,23 +153,28 @@ TASKS = (
         folds("donor", 3, batch_key="donor"),
         {"batch_key": "donor"},
     ),
-    Task("norman, unseen doubles", norman, doubles),
+    Task("norman, unseen doubles", lambda: gene_sets(norman()), doubles, VECTORS),
+    Task("norman, unseen singles", norman_singles, folds("perturbation", 5), VECTORS),
+    Task("norman, held-out knock-downs", knock_downs, once("condition", 0.3, **TYPES), TYPES),
     Task(
         "papalexi, unseen genes",
-        lambda: read_counts("papalexi2021_eccite", "n_counts"),
+        papalexi,
         folds("perturbation", 5, batch_key="batch"),
+        {"batch_key": "batch", **VECTORS},
+    ),
+    Task(
+        "papalexi, unseen replicate",
+        lambda: read_counts("papalexi2021_eccite", "n_counts"),
+        folds("donor", 2, batch_key="batch"),
         {"batch_key": "batch"},
     ),
     Task(
         "datlinger, null effects",
         lambda: read_counts("datlinger2021_tcr", "ncounts_all_genes"),
-        once("condition", 0.3, cell_type_key="cell_type"),
-        {"cell_type_key": "cell_type"},
+        once("condition", 0.3, **TYPES),
+        TYPES,
     ),
-    Task(
-        "bodenmiller, unseen stimulus x cell type",
-        lambda: ad.read_h5ad(data_file("bodenmiller2012_cytof")),
-        once("condition", 1 / 3, cell_type_key="cell_type"),
-        {"cell_type_key": "cell_type"},
-    ),
+    Task("datlinger, stimulation", stimulation, folds("context", 5, **TYPES), TYPES),
+    Task("bodenmiller, unseen cell type", cytof, folds("context", 5, **TYPES), TYPES),
+    Task("bodenmiller, unseen stimulus x cell type", cytof, once("condition", 1 / 3, **TYPES), TYPES),
 )

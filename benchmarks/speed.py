@@ -1,0 +1,261 @@
+"""Speed and memory of training and prediction, as ratios to the published configuration and to matrix products.
+
+python benchmarks/speed.py [--quick] [--device cuda] [--precision bf16-mixed] [--out FILE.md]
+
+Every figure of a run comes from simulated screens on one machine. Each measurement has a process of its own, so its
+peak memory is its own. `--quick` takes about a minute on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing as mp
+import os
+import platform
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from speed_cases import PUBLISHED, matmul_rate
+from speed_fit import CostModel, fit
+from speed_rows import CLOCKS, grid_row, index_row, memory_row, profile_row, same_size
+
+from pertcast.module import PRESETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TIME_OF = {"wall": "Seconds are those of the wall.", "cpu": "Seconds are those of the processor, all threads added."}
+SCREENS = {
+    "Replogle-Nadig": (643_413, 8_092, 844),
+    "Parse PBMC": (9_697_974, 19_244, 84),
+    "Tahoe-100M": (101_200_000, 56_850, 101),
+}
+"""Cells, conditions (perturbation and context; donor too for PBMC), genes above 0 of a cell among 2,000."""
+
+
+def run(function: Any, job: dict[str, Any]) -> dict[str, float]:
+    """Measure in a fresh process."""
+    with mp.get_context("spawn").Pool(1, initializer=quiet) as pool:
+        return pool.apply(function, (job,))
+
+
+def quiet() -> None:
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+
+
+def machine(device: str) -> str:
+    """Name the machine, without its host."""
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}"
+    names = [line for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    name = names[0].split(":", 1)[1].strip() if names else platform.processor()
+    return f"{name}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, PyTorch {torch.__version__}"
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def same_size_table(options: dict[str, Any]) -> str:
+    """The published configuration against the default at its size; the quick form takes the size of the default."""
+    size: dict[str, Any] = {name: getattr(PRESETS["default"], name) for name in PUBLISHED}
+    if not options["quick"]:
+        size = PUBLISHED
+    n_sets = {"n_sets": 8 if options["device"] == "cuda" else max(1, 256 // size["set_size"])}
+    reference = {"preset": "reference"} | size | n_sets
+    jobs = {
+        "published network": {"published": True, "config": reference},
+        '`preset="reference"`': {"config": reference},
+        "default at the same size": {"config": size | n_sets},
+    }
+    if not options["quick"]:
+        jobs["default"] = {"config": {}}
+    found = {name: same_size(options | job) for name, job in jobs.items()}
+    published, base = list(found.values())[:2]
+    rows = [
+        [
+            name,
+            f"{r['calls']:.0f}",
+            f"{r['operations'] / 1e6:.3g}",
+            f"{r['train']:.3g}",
+            f"{r['train'] / base['train']:.3g}",
+            f"{r['train'] / published['train']:.3g}",
+            f"{r['predict']:.3g}",
+            f"{r['predict'] / base['predict']:.3g}",
+            f"{r['predict'] / published['predict']:.3g}",
+            f"{r['network']:.0%}",
+            f"{r['whole']:.0%}",
+            f"{r['outside']:.0%}",
+            f"{r['waited']:.1%}",
+        ]
+        for name, r in found.items()
+    ]
+    header = [
+        "model", "calls a cell", "Mop a call", "training cells/s", "/ reference", "/ published", "predicted cells/s",
+        "/ reference", "/ published", "rate in the network", "rate of prediction", "time outside", "training waits",
+    ]  # fmt: skip
+    return table(header, rows)
+
+
+def grid(options: dict[str, Any]) -> list[dict[str, float]]:
+    """Rows around the default configuration, one thing changed at a time."""
+    steps = 6 if options["quick"] else 8
+    jobs: list[dict[str, Any]] = [{"genes": n, "config": {}} for n in (300, 1000, 2000, 12_626)]
+    jobs += [{"genes": 2000, "config": {"set_size": n, "n_sets": max(1, 256 // n)}} for n in (32, 256)]
+    jobs += [{"genes": 2000, "config": {"n_hidden": d, "n_layers": n}} for d, n in ((256, 4), (512, 8))]
+    jobs += [{"genes": 2000, "config": {}, "perturbations": 50, "cells": 30}]
+    if options["quick"]:
+        jobs = jobs[:1]
+    return [run(grid_row, options | {"steps": steps} | job) for job in jobs]
+
+
+def grid_table(rows: list[dict[str, float]]) -> str:
+    header = [
+        "genes", "set size", "width x depth", "conditions", "training cells/s", "first batch after, s",
+        "predicted cells/s", "peak of training, MiB", "peak of prediction without output, MiB",
+    ]  # fmt: skip
+    return table(
+        header,
+        [
+            [
+                f"{r['genes']:,.0f}",
+                f"{r['set_size']:.0f}",
+                f"{r['n_hidden']:.0f} x {r['n_layers']:.0f}",
+                f"{r['conditions']:,.0f}",
+                f"{r['train']:,.0f}",
+                f"{r['first']:.1f}",
+                f"{r['predict']:,.0f}",
+                f"{r['train_peak']:,.0f}",
+                f"{r['peak']:,.0f}",
+            ]
+            for r in rows
+        ],
+    )
+
+
+def memory_table(options: dict[str, Any]) -> str:
+    rows = [run(memory_row, options | {"conditions": n}) for n in ((10, 200) if options["quick"] else (10, 1000))]
+    ratio = (rows[1]["peak"] - rows[1]["output"]) / (rows[0]["peak"] - rows[0]["output"])
+    lines = [
+        [
+            f"{r['conditions']:,.0f}",
+            f"{r['cells']:,.0f}",
+            f"{r['seconds']:.1f}",
+            f"{r['before']:,.0f}",
+            f"{r['peak']:,.0f}",
+            f"{r['output']:,.0f}",
+            f"{r['peak'] - r['output']:,.0f}",
+        ]
+        for r in rows
+    ]
+    header = ["conditions", "cells", "s", "resident before, MiB", "peak, MiB", "output, MiB", "peak - output, MiB"]
+    return table(header, lines) + f"\nRatio of the peaks without output: {ratio:.2f}.\n"
+
+
+def cost_models(rows: list[dict[str, float]]) -> dict[str, CostModel]:
+    return {
+        "seconds of a training step": fit(rows, ["step", "Gop trained", "value trained"], "step_seconds"),
+        "seconds of a prediction": fit(rows, ["population", "Gop predicted", "value predicted"], "predict_seconds"),
+        "seconds before the first step": fit(rows, ["step", "mean", "read"], "preparation"),
+    }
+
+
+def extrapolation(models: dict[str, CostModel], rows: list[dict[str, float]]) -> str:
+    """What large screens cost with the default model and 2,000 genes."""
+    from pertcast.model._budget import default_budget
+
+    default = next(r for r in rows if r["genes"] == 2000 and r["set_size"] == 64 and r["n_hidden"] == 128)
+    operations = default["Gop trained"] / (3e-9 * 256)
+    lines = []
+    for name, (n_cells, conditions, stored) in SCREENS.items():
+        steps = default_budget(conditions).n_steps
+        step = models["seconds of a training step"](**{k: default[k] for k in ("step", "Gop trained", "value trained")})
+        work = {"Gop predicted": 1e-9 * n_cells * operations, "value predicted": 1e-9 * n_cells * 2000}
+        predict = models["seconds of a prediction"](population=conditions, **work)
+        reading = models["seconds before the first step"](step=1, mean=1e-9 * conditions * 2000, read=2e-6 * n_cells)
+        lines.append(
+            [
+                name,
+                f"{n_cells / 1e6:.3g} M",
+                f"{conditions:,}",
+                f"{reading / 60:.3g}",
+                f"{steps * step / 60:.3g}",
+                f"{predict / 60:.3g}",
+                f"{8 * stored * n_cells / 2**30:.3g}",
+            ]
+        )
+    header = [
+        "screen", "cells", "conditions", "preparation, min", "training, min",
+        "predicting all cells, min", "2,000 genes in memory (sparse), GiB",
+    ]  # fmt: skip
+    return table(header, lines)
+
+
+def report(options: dict[str, Any]) -> Iterator[str]:
+    """Measure, section by section."""
+    device, begin = options["device"], time.perf_counter()
+    clock = CLOCKS[options["clock"]]
+    rates = [f"{matmul_rate(n, 2048, device=device, clock=clock) / 1e9:,.0f}" for n in (128, 512)]
+    yield (
+        f"{machine(device)}. {TIME_OF[options['clock']]} Matrix products of the shapes of a block in float32: "
+        f"{rates[0]} Gop/s at a width of 128, {rates[1]} at 512.\n"
+    )
+    yield "## Against the published configuration\n\n" + same_size_table(options)
+    yield "## Memory of a prediction\n\n" + memory_table(options)
+    rows = grid(options)
+    yield "## One thing changed at a time\n\n" + grid_table(rows)
+    n = 10_000 if options["quick"] else 100_000
+    index = index_row(options | {"cells": 10 * n, "conditions": n})
+    yield (
+        f"Indexing {index['cells']:,.0f} cells of {index['conditions']:,.0f} conditions and matching their controls "
+        f"takes {index['seconds']:.2f} s.\n"
+    )
+    if not options["quick"]:
+        shares = sorted(profile_row(options).items(), key=lambda each: -each[1])
+        text = table(["part of a prediction", "share of its time"], [[name, f"{share:.0%}"] for name, share in shares])
+        yield "## Where the time of a prediction goes\n\n" + text
+        models = cost_models(rows)
+        yield "## Cost model\n\n" + "\n".join(f"* {name} = {model}" for name, model in models.items()) + "\n"
+        yield "## Large screens\n\n" + extrapolation(models, rows)
+    yield f"This run took {time.perf_counter() - begin:.0f} s of the wall.\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rows, about a minute")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", default=None, help="precision of training, such as bf16-mixed")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count the time of the processor, not that of the wall: for a machine that others use too",
+    )
+    parser.add_argument("--out", type=Path, help="also write the report here")
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("PyTorch finds no GPU. Leave out `--device cuda`, or install a build of PyTorch for the GPU.")
+    quiet()
+    trainer = {} if arguments.precision is None else {"precision": arguments.precision}
+    clock = "cpu" if arguments.cpu_time else "wall"
+    options = {"device": arguments.device, "quick": arguments.quick, "trainer": trainer, "clock": clock}
+    sections = []
+    for section in report(options):
+        print(section, flush=True)
+        sections.append(section)
+        if arguments.out is not None:
+            arguments.out.write_text("\n".join(sections), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Models, and variants of PerturbDiff that were tried. Used by `quality.py`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pertcast as pc
+
+
+class AnchorOnly(pc.PerturbDiff):
+    """PerturbDiff with the gate shut: control cells moved by the anchor, with the zeros restored."""
+
+    def train(self, *args: Any, **kwargs: Any) -> None:
+        """Train for one epoch of one step, for the anchor alone."""
+        super().train(*args, **{**kwargs, "max_epochs": 1, "steps_per_epoch": 1})
+        self.module.gate.set(0.0)
+
+
+MODELS: dict[str, Any] = {
+    "PerturbDiff": pc.PerturbDiff,
+    "SetTransformer": pc.SetTransformer,
+    "FlowMatching": pc.FlowMatching,
+    "ConditionalMonge": pc.ConditionalMonge,
+}
+
+VARIANTS: dict[str, Any] = {
+    "anchor only": AnchorOnly,
+    "no anchor": partial(pc.PerturbDiff, anchor="none"),
+    "zeros by ReLU": partial(pc.PerturbDiff, zeros="relu"),
+    "8 steps": partial(pc.PerturbDiff, n_steps=8, noise_share=0.25),
+    "MSE added": partial(pc.PerturbDiff, mse_weight=0.1),
+    "PCA": partial(pc.PerturbDiff, representation="pca"),
+    "256 wide, 4 deep": partial(pc.PerturbDiff, n_hidden=256, n_layers=4),
+    "set of 256": partial(pc.PerturbDiff, set_size=256, n_sets=2),
+    "reference": partial(pc.PerturbDiff, preset="reference"),
+}
