@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from scvi.module.base import LossOutput
@@ -27,6 +27,7 @@ __all__ = ["SetTransformerConfig", "SetTransformerModule"]
 class SetTransformerConfig(PopulationConfig):
     """Hyper-parameters; see :class:`pertcast.SetTransformer` for what each means."""
 
+    representation: Literal["genes", "pca"] = "genes"
     n_hidden: int = 128
     n_layers: int = 3
     n_heads: int = 4
