@@ -25,7 +25,9 @@ __all__ = ["ShiftAnchor", "Transfer"]
 
 logger = logging.getLogger(__name__)
 
+_MIN_JUDGED = 40
 _MAX_JUDGED = 120
+_JUDGED_PAIRS = 24_000
 _MAX_FOLDS = 5
 _MIN_UNITS = 3
 
@@ -96,7 +98,8 @@ class ShiftAnchor:
         transfer = Transfer() if regime is None else self.transfers[regime]
         shift = self._forecast(query, rows, transfer)
         if transfer.correction is not None and len(self._sources(query, rows)):
-            shift = shift + transfer.correction.predict(self._features(query, rows, shift))
+            features = self._features(query, rows, shift, self._by_process(query, rows))
+            shift = shift + transfer.correction.predict(features)
         for part in set(query.perturbation) & set(self.genes) - self.populations.parts:
             shift[self.genes[part]] += self.own_gene.shift(query.control_mean[self.genes[part]])
         return np.maximum(shift, -query.control_mean) if self.nonnegative else shift
@@ -177,11 +180,11 @@ class ShiftAnchor:
             residual.append(float(np.average(lacking, weights=p.weight[own])))
         return OwnGene(control, residual)
 
-    def _features(self, query: AnchorQuery, rows: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    def _features(self, query: AnchorQuery, rows: np.ndarray, shift: np.ndarray, by_process: np.ndarray) -> np.ndarray:
         """Inputs of the correction, ``[G, 14]``."""
         sources = self._sources(query, rows)
         views = gene_features(self.populations, sources, query.state, query.control_mean)
-        return np.c_[views, shift, self._by_process(query, rows)]
+        return np.c_[views, shift, by_process]
 
     def _judged(self, regime: Regime) -> list[tuple[int, AnchorQuery, np.ndarray]]:
         """Training populations to forecast from others: row, query and the others."""
@@ -189,8 +192,9 @@ class ShiftAnchor:
         rows = np.arange(len(p))
         if regime == "perturbation" and len(p.rows_of) == 1:
             return []
-        if len(rows) > _MAX_JUDGED:
-            rows = np.sort(np.random.default_rng(self.seed).choice(rows, _MAX_JUDGED, replace=False))
+        n_judged = int(np.clip(_JUDGED_PAIRS // len(rows), _MIN_JUDGED, _MAX_JUDGED))
+        if len(rows) > n_judged:
+            rows = np.sort(np.random.default_rng(self.seed).choice(rows, n_judged, replace=False))
         found = []
         for row in rows:
             query, others = self.query(int(row)), np.flatnonzero(~left_out(p, int(row), regime))
@@ -209,7 +213,8 @@ class ShiftAnchor:
         truth = np.stack([p.shift[row] for row, *_ in judged])
         trust = p.weight[[row for row, *_ in judged]][:, None]
         best = Transfer()
-        error = _error(np.stack([self._by_process(query, rows) for _, query, rows in judged]), truth, trust)
+        by_process = np.stack([self._by_process(query, rows) for _, query, rows in judged])
+        error = _error(by_process, truth, trust)
         for weighting in WEIGHTINGS:
             forecast = np.stack([self._by_sources(q, self._sources(q, rows), weighting) for _, q, rows in judged])
             length = float((trust * forecast**2).sum())
@@ -217,20 +222,24 @@ class ShiftAnchor:
             total = _error(scale * forecast, truth, trust)
             if total < error:
                 error, best = total, Transfer(weighting, scale)
-        return best._replace(correction=self._correction(regime, judged, best))
+        return best._replace(correction=self._correction(regime, judged, best, by_process))
 
     def _correction(
-        self, regime: Regime, judged: Sequence[tuple[int, AnchorQuery, np.ndarray]], transfer: Transfer
+        self,
+        regime: Regime,
+        judged: Sequence[tuple[int, AnchorQuery, np.ndarray]],
+        transfer: Transfer,
+        by_process: np.ndarray,
     ) -> GeneCorrection | None:
         """Fit the gene-wise correction by folds, and return it if it forecasts better than without."""
         p = self.populations
         units = sorted({unit_of(p, row, regime) for row, *_ in judged})
         fold_of = {unit: number % min(_MAX_FOLDS, len(units)) for number, unit in enumerate(units)}
         folds, table = [], []
-        for row, query, rows in judged:
-            base = self._forecast(query, rows, transfer)
+        for (row, query, rows), process in zip(judged, by_process, strict=True):
+            base = process if transfer.weighting is None else self._forecast(query, rows, transfer)
             folds.append(fold_of[unit_of(p, row, regime)])
-            table.append((self._features(query, rows, base), p.shift[row] - base, float(p.weight[row])))
+            table.append((self._features(query, rows, base, process), p.shift[row] - base, float(p.weight[row])))
         without = with_it = 0.0
         for fold in range(max(folds) + 1):
             rest = [entry for entry, of in zip(table, folds, strict=True) if of != fold]

@@ -106,8 +106,12 @@ class ConditionKernel:
 
         Times the variance between cells it is the covariance that two shifts have because the same mean was taken off.
         """
-        same = (a.context[:, None] == b.context[None]) & (a.batch[:, None] == b.batch[None])
-        return same / np.maximum(a.n_control[:, None], b.n_control[None])
+        code: dict[tuple[object, object], int] = {}
+        of_a, of_b = (
+            np.array([code.setdefault(pair, len(code)) for pair in zip(each.context, each.batch, strict=True)])
+            for each in (a, b)
+        )
+        return (of_a[:, None] == of_b[None]) / np.maximum(a.n_control[:, None], b.n_control[None])
 
     def _of_perturbations(self, a: Conditions, b: Conditions) -> dict[str, np.ndarray]:
         column = {part: i for i, part in enumerate(sorted({p for parts in (*a[0], *b[0]) for p in parts}))}

@@ -67,6 +67,9 @@ class ShiftProcess:
         self.conditions = populations.conditions
         self._factored: tuple[bytes, object] | None = None
         self.log_variance = self._fit()
+        self._covariance: np.ndarray | None = None
+        if len(populations) <= _MAX_USED:
+            self._covariance = self._covariance_of(np.arange(len(populations)))
 
     def weights(self, query: Conditions, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights of training populations in the forecast of one condition.
@@ -105,10 +108,14 @@ class ShiftProcess:
         """Cholesky factor of the covariance of some populations; the last one is kept."""
         key = rows.tobytes()
         if self._factored is None or self._factored[0] != key:
-            used = self.conditions.take(rows)
-            signal = np.tensordot(np.exp(self.log_variance), self.kernel.terms(used, used), 1)
-            self._factored = key, cho_factor(signal + self._noise(rows))
+            whole = self._covariance
+            covariance = self._covariance_of(rows) if whole is None else whole[np.ix_(rows, rows)]
+            self._factored = key, cho_factor(covariance, overwrite_a=True)
         return self._factored[1]  # type: ignore[return-value]
+
+    def _covariance_of(self, rows: np.ndarray) -> np.ndarray:
+        used = self.conditions.take(rows)
+        return np.tensordot(np.exp(self.log_variance), self.kernel.terms(used, used), 1) + self._noise(rows)
 
     def _noise(self, rows: np.ndarray) -> np.ndarray:
         """Covariance of the noise of the means of some populations."""
