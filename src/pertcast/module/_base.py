@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from pertcast.module._batch import choose_sources
 from pertcast.module._ema import ExponentialMovingAverage
 from pertcast.module._gate import ResidualGate
 from pertcast.module._inputs import FixedInput, LearnedInput
-from pertcast.nn import ConditionEncoder
+from pertcast.nn import ConditionEncoder, PopulationTransformer
 from pertcast.representation import GeneSpace, PCASpace
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ __all__ = ["PopulationModule"]
 class PopulationModule(BaseModuleClass):
     """Base of modules that predict sets of cells from control cells and a condition.
 
-    A subclass builds its network in :meth:`build_cells` (and :meth:`build_condition`) and implements :meth:`loss`,
-    :meth:`one_step` and ``sample``. Averaged weights are used for everything but training.
+    A subclass implements :meth:`loss`, :meth:`one_step` and ``sample``, and builds other networks than the default ones
+    in :meth:`build_cells` and :meth:`build_condition`. Averaged weights are used for everything but training.
 
     Parameters
     ----------
@@ -104,8 +105,19 @@ class PopulationModule(BaseModuleClass):
         self.register_buffer("covariate_moments", torch.stack([torch.zeros(n_covariates), torch.ones(n_covariates)]))
 
     def build_cells(self) -> nn.Module:
-        """Build the network that transforms cells, when all attributes but networks and buffers are set."""
-        raise NotImplementedError
+        """Build the network that transforms cells: a population transformer whose output starts at 0.
+
+        It is called when all attributes but networks and buffers are set.
+        """
+        size: Any = self.config
+        return PopulationTransformer(
+            self.input.n_features,
+            self.representation.n_features,
+            n_hidden=size.n_hidden,
+            n_layers=size.n_layers,
+            n_heads=size.n_heads,
+            n_tokens=size.n_tokens,
+        )
 
     def build_condition(
         self, n_trained: int, *, vectors: Tensor | None, n_covariates: int, n_contexts: int, n_batches: int
@@ -124,6 +136,7 @@ class PopulationModule(BaseModuleClass):
         """Loss of a batch: Lightning calls modules."""
         return self.loss(tensors, generator)
 
+    @abstractmethod
     def loss(self, tensors: dict[str, Tensor], generator: Generator) -> LossOutput:
         """Loss of B sets, with averaged weights in evaluation mode.
 
@@ -134,11 +147,10 @@ class PopulationModule(BaseModuleClass):
         generator
             Source of all randomness of the step, on the device of the batch.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def one_step(self, tensors: dict[str, Tensor], generator: Generator) -> tuple[Tensor, Tensor]:
         """Cells drawn as cheaply as the model can for the sets of a batch, and the real ones, both [B, M, K]."""
-        raise NotImplementedError
 
     def pairs(self, tensors: dict[str, Tensor], generator: Generator) -> tuple[Tensor, Tensor]:
         """Features of the cells of a batch, and of the moved control cell each starts from, both [B, M, K]."""

@@ -84,9 +84,6 @@ class ConditionalMongeModule(PopulationModule):
 
     config: ConditionalMongeConfig
 
-    def __init__(self, config: ConditionalMongeConfig, n_genes: int, **sizes: Any) -> None:
-        super().__init__(config, n_genes, **sizes)
-
     def build_cells(self) -> ResidualMap:
         """Build the map."""
         config = self.config

@@ -71,14 +71,32 @@ class PopulationConfig:
 
 
 @dataclass(frozen=True)
-class PerturbDiffConfig(PopulationConfig):
-    """Hyper-parameters; see :class:`pertcast.PerturbDiff` for what each means."""
+class TransformerConfig(PopulationConfig):
+    """Hyper-parameters of models whose network is a :class:`pertcast.nn.PopulationTransformer`."""
 
-    anchor: Literal["shift", "none"] = "shift"
     n_hidden: int = 128
     n_layers: int = 3
     n_heads: int = 4
     n_tokens: int = 8
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises
+        ------
+        ValueError
+            If a value is out of its range.
+        """
+        super().__post_init__()
+        for name in ("n_hidden", "n_layers", "n_heads", "n_tokens"):
+            require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+
+
+@dataclass(frozen=True)
+class PerturbDiffConfig(TransformerConfig):
+    """Hyper-parameters; see :class:`pertcast.PerturbDiff` for what each means."""
+
+    anchor: Literal["shift", "none"] = "shift"
     schedule: Literal["cosine", "linear", "discrete_linear"] = "cosine"
     noise_share: float = 0.5
     self_conditioning: float = 0.0
@@ -100,8 +118,7 @@ class PerturbDiffConfig(PopulationConfig):
             If a value is out of its range.
         """
         super().__post_init__()
-        for name in ("n_hidden", "n_layers", "n_heads", "n_tokens", "n_steps"):
-            require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        require("n_steps", self.n_steps, self.n_steps >= 1, "at least 1")
         for name in ("noise_share", "self_conditioning", "condition_dropout"):
             require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "between 0 and 1")
         for name in ("mse_weight", "guidance_scale"):

@@ -11,8 +11,8 @@ from scvi.module.base import LossOutput
 
 from pertcast.diffusion import energy_distance, masked_mse
 from pertcast.module._base import PopulationModule
-from pertcast.module._config import PopulationConfig, require
-from pertcast.nn import ControlEncoding, PopulationTransformer
+from pertcast.module._config import TransformerConfig, require
+from pertcast.nn import ControlEncoding
 from pertcast.transport import pairwise_cost
 
 if TYPE_CHECKING:
@@ -26,14 +26,10 @@ __all__ = ["FlowMatchingConfig", "FlowMatchingModule"]
 
 
 @dataclass(frozen=True)
-class FlowMatchingConfig(PopulationConfig):
+class FlowMatchingConfig(TransformerConfig):
     """Hyper-parameters; see :class:`pertcast.FlowMatching` for what each means."""
 
     representation: Literal["genes", "pca"] = "pca"
-    n_hidden: int = 128
-    n_layers: int = 3
-    n_heads: int = 4
-    n_tokens: int = 8
     solver: Literal["euler", "heun"] = "heun"
     n_steps: int = 5
 
@@ -46,8 +42,7 @@ class FlowMatchingConfig(PopulationConfig):
             If a value is out of its range.
         """
         super().__post_init__()
-        for name in ("n_hidden", "n_layers", "n_heads", "n_tokens", "n_steps"):
-            require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        require("n_steps", self.n_steps, self.n_steps >= 1, "at least 1")
         require("solver", self.solver, self.solver in ("euler", "heun"), "one of ('euler', 'heun')")
 
 
@@ -72,21 +67,6 @@ class FlowMatchingModule(PopulationModule):
     mixes_conditions = True
 
     config: FlowMatchingConfig
-
-    def __init__(self, config: FlowMatchingConfig, n_genes: int, **sizes: Any) -> None:
-        super().__init__(config, n_genes, **sizes)
-
-    def build_cells(self) -> PopulationTransformer:
-        """Build the population transformer; its output starts at 0."""
-        config = self.config
-        return PopulationTransformer(
-            self.input.n_features,
-            self.representation.n_features,
-            n_hidden=config.n_hidden,
-            n_layers=config.n_layers,
-            n_heads=config.n_heads,
-            n_tokens=config.n_tokens,
-        )
 
     def loss(self, tensors: dict[str, Tensor], generator: Generator) -> LossOutput:
         """Squared error of the velocity in training; on held-out sets the energy distance of transported cells.

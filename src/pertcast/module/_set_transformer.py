@@ -10,8 +10,8 @@ from scvi.module.base import LossOutput
 
 from pertcast.diffusion import population_loss
 from pertcast.module._base import PopulationModule
-from pertcast.module._config import PopulationConfig, require
-from pertcast.nn import ControlEncoding, PopulationTransformer
+from pertcast.module._config import TransformerConfig
+from pertcast.nn import ControlEncoding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,26 +24,10 @@ __all__ = ["SetTransformerConfig", "SetTransformerModule"]
 
 
 @dataclass(frozen=True)
-class SetTransformerConfig(PopulationConfig):
+class SetTransformerConfig(TransformerConfig):
     """Hyper-parameters; see :class:`pertcast.SetTransformer` for what each means."""
 
     representation: Literal["genes", "pca"] = "genes"
-    n_hidden: int = 128
-    n_layers: int = 3
-    n_heads: int = 4
-    n_tokens: int = 8
-
-    def __post_init__(self) -> None:
-        """Check ranges.
-
-        Raises
-        ------
-        ValueError
-            If a value is out of its range.
-        """
-        super().__post_init__()
-        for name in ("n_hidden", "n_layers", "n_heads", "n_tokens"):
-            require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
 
 
 class SetTransformerModule(PopulationModule):
@@ -66,21 +50,6 @@ class SetTransformerModule(PopulationModule):
     mixes_conditions = True
 
     config: SetTransformerConfig
-
-    def __init__(self, config: SetTransformerConfig, n_genes: int, **sizes: Any) -> None:
-        super().__init__(config, n_genes, **sizes)
-
-    def build_cells(self) -> PopulationTransformer:
-        """Build the population transformer; its output starts at 0."""
-        config = self.config
-        return PopulationTransformer(
-            self.input.n_features,
-            self.representation.n_features,
-            n_hidden=config.n_hidden,
-            n_layers=config.n_layers,
-            n_heads=config.n_heads,
-            n_tokens=config.n_tokens,
-        )
 
     def loss(self, tensors: dict[str, Tensor], generator: Generator) -> LossOutput:
         """Energy distance of predicted and real cells of B sets, in units of the data scale.
