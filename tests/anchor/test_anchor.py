@@ -134,6 +134,7 @@ def test_choices_do_not_see_the_context_that_is_left_out(build: Build) -> None:
         shift[populations.context == "c3"] *= size
         anchor = ShiftAnchor(replace(populations, shift=shift), nonnegative=False)
         anchor.process.log_variance = np.zeros(anchor.process.kernel.n_terms)
+        anchor.process.kernel.strength = {}
         anchor.process._factored, anchor.process._scale, anchor.process._covariance = None, 1.0, None
         (case,) = [entry for entry in anchor._judged("context") if entry[0] == 3]
         weighted = anchor._by_sources(case[1], anchor._sources(case[1], case[2]), Weighting("ridge", 1.0))

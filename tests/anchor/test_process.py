@@ -34,6 +34,7 @@ def random_effects(build: Build) -> ShiftProcess:
     populations = replace(populations, n_perturbed=np.full(8, 50), n_control=np.full(8, 200))
     process = ShiftProcess(populations)
     process.log_variance, process._covariance = np.log([0.5, 0.3]), None  # any, own
+    process.kernel.strength = {}
     return process
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pertcast.anchor._populations import Populations
 
-__all__ = ["ConditionKernel", "Conditions", "dose_offset"]
+__all__ = ["ConditionKernel", "Conditions", "dose_offset", "part_counts"]
 
 _MAX_STATES = 1000
 
@@ -48,8 +48,9 @@ class ConditionKernel:
     :math:`Z` (conditions x single perturbations) and vectors :math:`E`, the similarities of perturbations are
 
     * ``any``: :math:`(Z 1)(Z 1)^\top`;
-    * ``own``: :math:`(Z Z^\top)` times, where there are dosages, :math:`\exp(-(\log a - \log b)^2 / 2)`; beyond the
-      dosages of training that of the last one stays;
+    * ``own``: :math:`(Z \, \mathrm{diag}(r) Z^\top)` with the strength r of each single perturbation (1 until it is
+      set) times, where there are dosages, :math:`\exp(-(\log a - \log b)^2 / 2)`; beyond the dosages of training that
+      of the last one stays;
     * ``vector``: :math:`Z E E^\top Z^\top`;
     * ``whole``: 1 for the same combination of several parts,
 
@@ -77,6 +78,7 @@ class ConditionKernel:
         self.offset = dose_offset(populations.dosage)
         self.dose_range = float(np.min(populations.dosage)), float(np.max(populations.dosage))
         self.vectors = _standardised(populations, vectors)
+        self.strength: dict[str, float] = {}
         self.perturbation_terms = ["any", "own"]
         self.perturbation_terms += ["vector"] if self.vectors else []
         self.perturbation_terms += ["whole"] if any(len(parts) > 1 for parts in populations.perturbation) else []
@@ -115,11 +117,9 @@ class ConditionKernel:
 
     def _of_perturbations(self, a: Conditions, b: Conditions) -> dict[str, np.ndarray]:
         column = {part: i for i, part in enumerate(sorted({p for parts in (*a[0], *b[0]) for p in parts}))}
-        z_a, z_b = _counts(a.perturbation, column), _counts(b.perturbation, column)
-        found = {"any": np.outer(z_a.sum(1), z_b.sum(1)), "own": z_a @ z_b.T}
-        if self.offset > 0:
-            log_a, log_b = (np.log(np.clip(each.dosage, *self.dose_range) + self.offset) for each in (a, b))
-            found["own"] = found["own"] * np.exp(-0.5 * np.square(log_a[:, None] - log_b[None]))
+        z_a, z_b = part_counts(a.perturbation, column), part_counts(b.perturbation, column)
+        strength = np.array([self.strength.get(part, 1.0) for part in column])
+        found = {"any": np.outer(z_a.sum(1), z_b.sum(1)), "own": (z_a * strength) @ z_b.T * self._of_dosages(a, b)}
         if self.vectors:
             zero = np.zeros_like(next(iter(self.vectors.values())))
             table = np.stack([self.vectors.get(part, zero) for part in column])
@@ -127,6 +127,29 @@ class ConditionKernel:
         if "whole" in self.perturbation_terms:
             found["whole"] = np.array([[float(len(x) > 1 and x == y) for y in b[0]] for x in a[0]])
         return found
+
+    def of_one_perturbation(self, a: Conditions, b: Conditions, variance: np.ndarray) -> np.ndarray:
+        """Covariance of the responses to the same single perturbation of strength 1, ``[n_a, n_b]``.
+
+        Parameters
+        ----------
+        a, b
+            Conditions.
+        variance
+            Variance of each product, ``[n_terms]``.
+        """
+        of_context = self._of_contexts(a, b)
+        first = self.perturbation_terms.index("own") * len(self.context_terms)
+        own = variance[first : first + len(self.context_terms)]
+        return self._of_dosages(a, b) * sum(
+            v * of_context[name] for v, name in zip(own, self.context_terms, strict=True)
+        )
+
+    def _of_dosages(self, a: Conditions, b: Conditions) -> np.ndarray:
+        if self.offset == 0:
+            return np.ones((len(a.dosage), len(b.dosage)))
+        log_a, log_b = (np.log(np.clip(each.dosage, *self.dose_range) + self.offset) for each in (a, b))
+        return np.exp(-0.5 * np.square(log_a[:, None] - log_b[None]))
 
     def _of_contexts(self, a: Conditions, b: Conditions) -> dict[str, np.ndarray]:
         found = {"all": np.ones((len(a.state), len(b.state)))}
@@ -143,8 +166,20 @@ def dose_offset(dosage: np.ndarray) -> float:
     return float(positive[0] / 2) if len(values) > 1 and len(positive) else 0.0
 
 
-def _counts(perturbation: Sequence[tuple[str, ...]], column: Mapping[str, int]) -> np.ndarray:
-    """Number of times that each single perturbation is part of each condition."""
+def part_counts(perturbation: Sequence[tuple[str, ...]], column: Mapping[str, int]) -> np.ndarray:
+    """Count how often each single perturbation is part of each condition.
+
+    Parameters
+    ----------
+    perturbation
+        Single perturbations of n conditions.
+    column
+        Column of each single perturbation.
+
+    Returns
+    -------
+    ``[n, len(column)]``.
+    """
     counts = np.zeros((len(perturbation), len(column)))
     for row, parts in enumerate(perturbation):
         for part in parts:

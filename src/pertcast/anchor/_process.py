@@ -10,6 +10,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from pertcast.anchor._kernel import ConditionKernel
+from pertcast.anchor._strength import fit_strengths, measured_alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,11 +41,13 @@ class ShiftProcess:
 
         \mathrm{cov}(y_i, y_j) = \sum_k e^{\theta_k} K^k_{ij} + v \, \delta_{ij} / n_i + v \, s_{ij} / m_i ,
 
-    where s says whether two conditions share their controls. The variances :math:`e^\theta` maximise the marginal
-    likelihood, in which correlated genes count as 50 independent ones, with a wide prior around equal shares of the
-    mean square of the shifts. The forecast is the conditional mean: noisy measurements count little, a perturbation
-    that was not measured has the shift that perturbations have on average, and what all conditions with the same
-    controls seem to share because the mean of the controls is noisy is forecast too.
+    where s says whether two conditions share their controls. One of the terms is the response to a single
+    perturbation, which has a strength of its own (:func:`~pertcast.anchor._strength.fit_strengths`). The variances
+    :math:`e^\theta` maximise the marginal likelihood, in which correlated genes count as 50 independent ones, with a
+    wide prior around equal shares of the mean square of the shifts. The forecast is the conditional mean: noisy
+    measurements count little, a perturbation that was not measured has the shift that perturbations have on average,
+    and what all conditions with the same controls seem to share because the mean of the controls is noisy is forecast
+    too.
 
     Parameters
     ----------
@@ -66,7 +69,13 @@ class ShiftProcess:
         self.populations, self.kernel, self.seed = populations, ConditionKernel(populations, vectors), seed
         self.conditions = populations.conditions
         self._factored: tuple[bytes, object] | None = None
-        self.log_variance = self._fit()
+        self._scale = max(float(np.square(populations.shift).mean()), 1e-12)
+        self._n_genes = min(populations.shift.shape[1], _MAX_INDEPENDENT)
+        fitted = self._fitted()
+        self.log_variance = self._fit(fitted)
+        self.kernel.strength = self._strengths()
+        if self.kernel.strength:
+            self.log_variance = self._fit(fitted)
         self._covariance: np.ndarray | None = None
         if len(populations) <= _MAX_USED:
             self._covariance = self._covariance_of(np.arange(len(populations)))
@@ -123,16 +132,12 @@ class ShiftProcess:
         own = p.cell_variance / p.n_perturbed[rows] + _JITTER * self._scale
         return p.cell_variance * self.kernel.shared_controls(used, used) + np.diag(own)
 
-    def _fit(self) -> np.ndarray:
+    def _fit(self, rows: np.ndarray) -> np.ndarray:
         """Log variances of the terms."""
-        p = self.populations
-        self._scale = max(float(np.square(p.shift).mean()), 1e-12)
-        rows = self._fitted()
         used = self.conditions.take(rows)
-        terms, noise = self.kernel.terms(used, used), self._noise(rows)
-        second = p.shift[rows] @ p.shift[rows].T / p.shift.shape[1]
+        terms, noise, second = self.kernel.terms(used, used), self._noise(rows), self._products(rows)
         centre = np.log(self._scale / len(terms))
-        n_genes = min(p.shift.shape[1], _MAX_INDEPENDENT)
+        n_genes = self._n_genes
 
         def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
             variance = np.exp(theta)
@@ -151,6 +156,31 @@ class ShiftProcess:
         names = [f"{a}/{b}" for a in self.kernel.perturbation_terms for b in self.kernel.context_terms]
         logger.debug("Shares of the variance of shifts: %s.", dict(zip(names, shares.round(3).tolist(), strict=True)))
         return found.x
+
+    def _strengths(self) -> dict[str, float]:
+        """Strengths of the perturbations that were measured alone, some hundred populations at a time."""
+        p, found = self.populations, dict[str, float]()
+        names = np.random.default_rng(self.seed).permutation(measured_alone(self.conditions)).tolist()
+        together: list[int] = []
+        several = [row for row in range(len(p)) if len(p.perturbation[row]) > 1]
+        for number, name in enumerate(names, start=1):
+            together += p.rows_of[(name,)][: _MAX_FITTED // 5].tolist()
+            if len(together) < _MAX_FITTED and number < len(names):
+                continue
+            rows = np.sort(np.array([*together, *several[: max(0, _MAX_FITTED - len(together))]], dtype=int))
+            used, variance = self.conditions.take(rows), np.exp(self.log_variance)
+            whole = np.tensordot(variance, self.kernel.terms(used, used), 1)
+            own = self.kernel.of_one_perturbation(used, used, variance)
+            shared = np.array([[len(set(a) & set(b)) for b in used.perturbation] for a in used.perturbation])
+            rest = whole - shared * own + self._noise(rows)
+            found |= fit_strengths(used, own, rest, self._products(rows), self._n_genes)
+            together = []
+        return found if len(found) > 1 else {}
+
+    def _products(self, rows: np.ndarray) -> np.ndarray:
+        """Mean over genes of the products of measured shifts."""
+        shift = self.populations.shift[rows]
+        return shift @ shift.T / shift.shape[1]
 
     def _fitted(self) -> np.ndarray:
         """Populations to fit variances on: all populations of randomly chosen perturbations."""
