@@ -44,10 +44,10 @@ def run_job(number: int, split_number: int, seed: int, names: list[str], out: Pa
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("pertcast").setLevel(logging.ERROR)
     task, start = TASKS[number], time.perf_counter()
-    split = next(islice(task.splits(task.read()), split_number, None))
     path = job_file(out, task, split_number, seed)
-    done = pd.read_csv(path) if path.exists() else pd.DataFrame({"model": []})
-    missing = {name: (MODELS | VARIANTS)[name] for name in names if name not in set(done["model"])}
+    split = next(islice(task.splits(task.read()), split_number, None))
+    done = pd.read_csv(path) if path.exists() else baselines_of(out, task, split_number, seed)
+    missing = {name: (MODELS | VARIANTS)[name] for name in names if done.empty or name not in set(done["model"])}
     if not missing:
         return f"{path.stem}: nothing to do"
     scores = pc.tl.benchmark(
@@ -66,6 +66,19 @@ def run_job(number: int, split_number: int, seed: int, names: list[str], out: Pa
     scores.to_csv(path.with_suffix(".part"), index=False)
     path.with_suffix(".part").rename(path)
     return f"{path.stem}: {time.perf_counter() - start:.0f} s"
+
+
+def baselines_of(out: Path, task: Task, split_number: int, seed: int) -> pd.DataFrame:
+    """Baselines and ceiling of a split, which are measured with the first seed only; empty before that."""
+    path = job_file(out, task, split_number, 0)
+    if seed == 0 or not path.exists():
+        return pd.DataFrame()
+    scores = pd.read_csv(path)
+    scores = scores[~scores["model"].isin([*MODELS, *VARIANTS])].copy()
+    scores["condition"] = scores["condition"].str.replace(
+        f"{split_number} | 0 | ", f"{split_number} | {seed} | ", regex=False
+    )
+    return scores
 
 
 def job_file(out: Path, task: Task, split_number: int, seed: int) -> Path:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from speed_cases import PUBLISHED, matmul_rate
 from speed_fit import CostModel, fit
-from speed_rows import CLOCKS, grid_row, index_row, memory_row, profile_row, same_size
+from speed_rows import CLOCKS, agreement_row, grid_row, index_row, memory_row, profile_row, same_size
 
 from pertcast.module import PRESETS
 
@@ -106,6 +106,28 @@ def same_size_table(options: dict[str, Any]) -> str:
         "/ reference", "/ published", "rate in the network", "rate of prediction", "time outside", "training waits",
     ]  # fmt: skip
     return table(header, rows)
+
+
+def agreement_table(options: dict[str, Any]) -> str:
+    """Energy distance and speed of the published sampler and loss and of the default, at the size of the default."""
+    names = ("n_hidden", "n_layers", "n_heads", "set_size", "n_controls", "n_sets")
+    size = {name: getattr(PRESETS["default"], name) for name in names}
+    jobs = {'`preset="reference"`': {"preset": "reference"} | size, "default": size}
+    found = {name: run(agreement_row, options | {"config": config}) for name, config in jobs.items()}
+    base = next(iter(found.values()))
+    rows = [
+        [
+            name,
+            f"{r['steps']:.0f}",
+            f"{r['calls']:.0f}",
+            f"{r['predict']:.3g}",
+            f"{r['predict'] / base['predict']:.3g}",
+            f"{r['energy']:.3f}",
+        ]
+        for name, r in found.items()
+    ]
+    header = ["model", "steps of training", "calls a cell", "predicted cells/s", "/ reference", "energy distance"]
+    return table(header, rows) + f"\nMean shift: {base['shift']:.3f}; ceiling: {base['ceiling']:.3f}.\n"
 
 
 def grid(options: dict[str, Any]) -> list[dict[str, float]]:
@@ -212,6 +234,8 @@ def report(options: dict[str, Any]) -> Iterator[str]:
         f"{rates[0]} Gop/s at a width of 128, {rates[1]} at 512.\n"
     )
     yield "## Against the published configuration\n\n" + same_size_table(options)
+    if not options["quick"]:
+        yield "## Energy distance at the same size\n\n" + agreement_table(options)
     yield "## Memory of a prediction\n\n" + memory_table(options)
     rows = grid(options)
     yield "## One thing changed at a time\n\n" + grid_table(rows)

@@ -22,7 +22,9 @@ from speed_cases import (
     screen,
 )
 
-__all__ = ["CLOCKS", "grid_row", "index_row", "memory_row", "profile_row", "same_size"]
+import pertcast as pc
+
+__all__ = ["CLOCKS", "agreement_row", "grid_row", "index_row", "memory_row", "profile_row", "same_size"]
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -85,6 +87,40 @@ def same_size(job: dict[str, Any]) -> dict[str, float]:
         "network": operations * alone / rate,
         "whole": operations * calls * cells_per_second / rate,
         "outside": 1 - calls * cells_per_second / alone,
+    }
+
+
+def agreement_row(job: dict[str, Any]) -> dict[str, float]:
+    """Energy distance of an unseen cell type after a full training, and the speed of its prediction."""
+    adata = pc.data.simulate_screen(
+        60, n_genes=300, n_cell_types=5, n_donors=1, n_perturbations=4, combinations=0, n_programmes=8, seed=0
+    )
+    pc.pp.split(adata, "context", hold_out=["type_0"], cell_type_key="cell_type")
+    pc.PerturbDiff.setup_anndata(adata, cell_type_key="cell_type", split_key="split")
+    model = pc.PerturbDiff(adata, **job["config"])
+    device = "gpu" if job["device"] == "cuda" else "cpu"
+    model.train(accelerator=device, devices=1, enable_progress_bar=False, **job["trainer"])
+    here = adata[(adata.obs["cell_type"] == "type_0").to_numpy()].copy()
+    measured = measure_prediction(model, controls_of(here), clock=CLOCKS[job["clock"]], repeats=1, first="pert_0")
+    predicted = model.predict(controls_of(here), progressbar=False)
+    scores = pc.tl.evaluate(
+        here,
+        predicted,
+        control="control",
+        train=adata[(adata.obs["split"] == "train").to_numpy()],
+        groupby="cell_type",
+        metrics=["energy_distance"],
+        baselines=["PerturbationShift"],
+        progressbar=False,
+    )
+    means = scores.groupby("model")["value"].mean()
+    return {
+        "steps": float(model.trainer.global_step),
+        "calls": model.config.n_steps * (2 if model.config.guidance_scale else 1),
+        "predict": measured.cells_per_second,
+        "energy": float(means["predicted"]),
+        "shift": float(means["PerturbationShift"]),
+        "ceiling": float(means["ceiling"]),
     }
 
 
