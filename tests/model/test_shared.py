@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 SMALL: dict[str, dict[str, Any]] = {
     "ConditionalMonge": {"n_hidden": 16, "n_latent": 12, "set_size": 16, "n_controls": 16, "seed": 0},
+    "Doloris": {"n_hidden": 16, "n_layers": 1, "set_size": 16, "n_controls": 16, "seed": 0},
     "FlowMatching": {"n_hidden": 16, "n_layers": 1, "set_size": 16, "n_controls": 16, "seed": 0},
     "SetTransformer": {"n_hidden": 16, "n_layers": 1, "set_size": 16, "n_controls": 16, "seed": 0},
+    "Unlasting": {"n_hidden": 16, "n_layers": 1, "set_size": 16, "n_controls": 16, "seed": 0},
 }
+IN_GENES_ONLY = {"Doloris", "Unlasting"}
 
 
 def dense(x: Any) -> np.ndarray:
@@ -138,7 +141,8 @@ def test_same_seed_same_weights_whatever_the_global_state(name: str, screen: Any
 @pytest.mark.parametrize(("representation", "anchor"), [("genes", "none"), ("pca", "shift")])
 def test_spaces_and_anchor(name: str, representation: str, anchor: str, screen: Any) -> None:
     getattr(pc, name).setup_anndata(screen, cell_type_key="cell_type")
-    model = train(name, screen, representation=representation, n_latent=12, anchor=anchor, zeros="relu")
+    space = {} if name in IN_GENES_ONLY else {"representation": representation, "n_latent": 12}
+    model = train(name, screen, anchor=anchor, zeros="relu", **space)
     model.module.gate.set(0.0)
     controls = controls_of(screen, "type_1")
     predicted = model.predict(controls, ["pert_0"], progressbar=False)

@@ -267,7 +267,34 @@ def test_predict_before_train(screen: Any) -> None:
 def test_view_and_repr(screen: Any, capsys: pytest.CaptureFixture[str]) -> None:
     model = make(screen)
     model.view_anndata_setup()
-    assert "PerturbDiff" in model._model_summary_string
+    assert "PerturbDiff.setup_anndata" in capsys.readouterr().out
+    text = " ".join(repr(model).split())
+    assert not capsys.readouterr().out
+    index = model.screen.index
+    assert text.startswith("PerturbDiff (default) with n_perturbations: ")
+    assert "Training status: Not Trained" in text
+    assert f"{index.n_cells[index.is_control].sum()} control cells; {len(index.perturbed)} conditions" in text
+
+
+def test_embeddings_before_train(screen: Any) -> None:
+    model = make(screen)
+    for method in (model.get_latent_representation, model.get_population_embedding, model.get_perturbation_embedding):
+        with pytest.raises(RuntimeError, match=r"not trained, so it has no embeddings.*model\.train\(\)"):
+            method()
+
+
+@pytest.mark.parametrize("name", ["max_epochs", "steps_per_epoch"])
+def test_training_needs_a_length(screen: Any, name: str) -> None:
+    arguments: Any = {name: 0}
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, but found 0"):
+        make(screen).train(**arguments)
+
+
+def test_a_model_of_ones_own_needs_a_constructor() -> None:
+    class Mine(pc.model.PopulationModel): ...
+
+    with pytest.raises(TypeError, match="abstract"):
+        Mine()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ and z for standard normal noise::
     ancestral    x_t' = (a s'^2 / a' s^2) x_t + a' r x0_hat + s' sqrt(r) z            sample_ancestral
                  r = 1 - SNR / SNR'
     DPM++(2M)    DDIM with x0_hat extrapolated from the last two predictions          sample_dpmpp_2m
+    bridge       DDIM from data to noise and back, for each cell by itself            GaussianPath
 
 One training step and sampling, with a ``network(x_t, t, x0_previous) -> x0``::
 
@@ -31,6 +32,7 @@ Everything is a pure function or a frozen object. Random numbers come from gener
 
 from __future__ import annotations
 
+from pertcast.diffusion._bridge import GaussianPath
 from pertcast.diffusion._conversions import (
     noise_from_velocity,
     noise_from_x0,
@@ -59,6 +61,7 @@ __all__ = [
     "CosineSchedule",
     "Denoiser",
     "DiscreteLinearSchedule",
+    "GaussianPath",
     "LinearSchedule",
     "NoiseFn",
     "NoiseSchedule",

@@ -3,54 +3,93 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi import settings
 from scvi.model.base import BaseModelClass
-from scvi.train import TrainRunner
 
 from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
 from pertcast.data._prediction import PredictMixin
 from pertcast.data._request import trained_dosages
+from pertcast.data._saving import SavingMixin
 from pertcast.data._setup import ScreenSetupMixin
-from pertcast.model._budget import Budget, default_budget
-from pertcast.model._callbacks import KeepBest, ResumeCheckpoint
+from pertcast.model._budget import Budget, default_budget, default_seed
 from pertcast.model._dataset import anchored_dataset
 from pertcast.model._forecast import Forecaster, fit_forecaster
 from pertcast.model._gate import choose_gate
-from pertcast.model._load import LoadMixin
-from pertcast.model._plan import PopulationTrainingPlan
+from pertcast.model._runner import run_training
 from pertcast.model._statistics import fit_components, is_nonnegative, set_statistics
 from pertcast.model._task import PopulationDrawer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from anndata import AnnData
     from mudata import MuData
 
-    from pertcast.data import Screen
+    from pertcast.data import Screen, ScreenMetadata
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._request import Dosages
     from pertcast.data._split import ConditionSplit
     from pertcast.data._stand_ins import Unseen
     from pertcast.data._tasks import PredictionTask
     from pertcast.module import PopulationConfig, PopulationModule
+    from pertcast.representation import PrincipalComponents
 
 __all__ = ["PopulationModel"]
 
 logger = logging.getLogger(__name__)
 
 
-class PopulationModel(ScreenSetupMixin, PredictMixin, LoadMixin, BaseModelClass):
-    """Base of models that predict sets of cells from control cells and a condition.
+class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
+    """Base of models that predict sets of cells from control cells and a condition, and of those that you write.
 
-    A subclass names its module in ``_module_cls``, and its ``__init__`` takes every hyper-parameter as a keyword,
-    calls :meth:`_build`, and sets ``init_params_``.
+    Registration, hold-out, anchor, training with early stopping, the gate, prediction, saving and loading are
+    inherited. The network, its loss and its sampling are those of a :class:`~pertcast.module.PopulationModule`.
+
+    Parameters
+    ----------
+    adata
+        Screen that was registered with ``setup_anndata`` or ``setup_mudata`` of this class.
+    registry
+        Registry of a saved model, in place of the screen.
+
+    Notes
+    -----
+    A subclass must define
+
+    * ``_module_cls``, the class of its module, a subclass of :class:`~pertcast.module.PopulationModule`;
+    * ``__init__``, which takes every hyper-parameter as a keyword, makes a
+      :class:`~pertcast.module.PopulationConfig`, calls ``_build``, and ends by setting ``init_params_``, from which a
+      saved model is built again.
+
+    It may define
+
+    * ``_sampling(options)``: arguments of the ``sample`` of its module, from those of its own ``predict``;
+    * ``_identity_codes(query, population)``: codes of context and batch, if the module embeds their identities;
+    * ``_budget(n_conditions, max_epochs, steps_per_epoch)``: the default length of training.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> class Small(pc.model.PopulationModel):
+    ...     _module_cls = pc.module.SetTransformerModule
+    ...
+    ...     def __init__(self, adata=None, registry=None, *, n_hidden=16, seed=None):
+    ...         config = pc.module.SetTransformerConfig(n_hidden=n_hidden, n_layers=1, anchor="shift")
+    ...         text = f"Small, {n_hidden} wide"
+    ...         self._build(adata, registry, config, text, min_cells=5, nonnegative=None, seed=seed)
+    ...         self.init_params_ = self._get_init_params(locals() | self._resolved_params())
+    >>> adata = pc.data.simulate_screen(20, n_genes=60, n_perturbations=2, combinations=0, seed=0)
+    >>> Small.setup_anndata(adata, cell_type_key="cell_type")
+    >>> model = Small(adata)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> model.predict(perturbations="pert_0", progressbar=False).n_vars
+    60
     """
 
     _module_cls: type[PopulationModule]
@@ -58,6 +97,9 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, LoadMixin, BaseModelClass)
     config: PopulationConfig
     module: PopulationModule
     split_: ConditionSplit
+
+    @abstractmethod
+    def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None: ...
 
     def _build(
         self,
@@ -93,7 +135,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, LoadMixin, BaseModelClass)
             self._screen = screen_from_manager(self.adata_manager, min_cells=min_cells)
             nonnegative = is_nonnegative(self._screen.X)
         self.min_cells, self.config = min_cells, config
-        self.seed = _default_seed() if seed is None else seed
+        self.seed = default_seed() if seed is None else seed
         metadata = screen_metadata_from_registry(self.registry)
         vectors = metadata.vocabulary.vectors
         with torch.random.fork_rng(devices=[]):
@@ -175,9 +217,11 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, LoadMixin, BaseModelClass)
         ckpt_path
             Checkpoint to resume from: a run that was killed and resumed ends with the weights of one that was not.
         plan_kwargs
-            Further arguments of the training plan: ``warmup``.
+            Further arguments of the training plan: ``warmup``, ``compile`` (use :func:`torch.compile`) and
+            ``compile_kwargs``.
         **trainer_kwargs
-            Further arguments of :class:`scvi.train.Trainer`, such as ``precision`` or ``enable_progress_bar``.
+            Further arguments of :class:`scvi.train.Trainer`, such as ``enable_progress_bar`` or ``precision``, by
+            default ``"bf16-mixed"`` where the device has units for it, and ``"32-true"`` elsewhere.
 
         Raises
         ------
@@ -192,7 +236,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, LoadMixin, BaseModelClass)
         fit = partial(fit_forecaster, screen, components, nonnegative=self.module.nonnegative, seed=self.seed)
         forecaster = fit(table) if self.module.anchored else None
         if not self.is_trained_:
-            set_statistics(self.module, screen, table, components)
+            self._set_statistics(screen, split.train, table, components)
         self.module.train()  # Lightning keeps the mode it finds
         self.module.gate.set(1.0)
 
@@ -216,36 +260,19 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, LoadMixin, BaseModelClass)
             len(split.train),
             f", validating on {len(split.validation)}" if validates else "",
         )
-        callbacks = [*trainer_kwargs.pop("callbacks", [])]
-        callbacks += [KeepBest()] if validates else []
-        callbacks += [ResumeCheckpoint(Path(checkpoint_dir) / "last.ckpt")] if checkpoint_dir is not None else []
-        plan = PopulationTrainingPlan(
-            self.module,
-            n_steps=budget.n_steps,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            seed=self.seed,
-            **dict(plan_kwargs or {}),
-        )
-        defaults = {
-            "early_stopping": early_stopping and validates,
-            "early_stopping_monitor": "validation_loss",
-            "early_stopping_patience": early_stopping_patience,
-            "check_val_every_n_epoch": 1 if validates else None,
-            "gradient_clip_val": 1.0,
-            "log_every_n_steps": min(10, budget.steps_per_epoch),
-        }
-        TrainRunner(
+        run_training(
             self,
-            training_plan=plan,
-            data_splitter=data,
-            max_epochs=budget.max_epochs,
+            data,
+            budget,
             accelerator=accelerator,
             devices=devices,
-            callbacks=callbacks,
-            ckpt_path=None if ckpt_path is None else str(ckpt_path),
-            **defaults | trainer_kwargs,
-        )()
+            early_stopping=early_stopping,
+            early_stopping_patience=early_stopping_patience,
+            checkpoint_dir=checkpoint_dir,
+            ckpt_path=ckpt_path,
+            plan_kwargs=plan_kwargs,
+            **trainer_kwargs,
+        )
         self.split_ = split
         if self.module.anchored:
             if validates:
@@ -347,6 +374,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, LoadMixin, BaseModelClass)
             self.forecaster_,
             query,
             identity_codes=partial(self._identity_codes, query),
+            part_ids=self._part_ids(query.metadata),
             batch_size=batch_size,
             sampling=self._sampling(options),
         )
@@ -356,6 +384,16 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, LoadMixin, BaseModelClass)
         """Options of the sampler of the module, from those of :meth:`predict`."""
         return {}
 
+    def _set_statistics(
+        self, screen: Screen, conditions: np.ndarray, table: ShiftTable, components: PrincipalComponents
+    ) -> None:
+        """Tell the module what it must know of the training conditions before the first step."""
+        set_statistics(self.module, screen, table, components, seed=self.seed)
+
+    def _part_ids(self, metadata: ScreenMetadata) -> dict[str, int] | None:
+        """Ids of the single perturbations that can be predicted; None for those of the vocabulary."""
+        return None
+
     def _identity_codes(self, query: ControlQuery, population: ControlPopulation) -> tuple[int, int]:
         """Codes of the context and batch of a population, for models that embed their identities."""
         return 0, 0
@@ -363,10 +401,6 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, LoadMixin, BaseModelClass)
     def _budget(self, n_conditions: int, max_epochs: int | None, steps_per_epoch: int | None) -> Budget:
         """Length of training, as far as it is not given."""
         return default_budget(n_conditions, max_epochs=max_epochs, steps_per_epoch=steps_per_epoch)
-
-
-def _default_seed() -> int:
-    return int(settings.seed) if settings.seed is not None else 0
 
 
 def _n_contexts(metadata: Any) -> int:

@@ -1,10 +1,12 @@
-"""A sensible training budget for the data at hand."""
+"""Defaults of training: length, and seed."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Budget", "default_budget"]
+from scvi import settings
+
+__all__ = ["Budget", "default_budget", "default_seed"]
 
 
 class Budget(NamedTuple):
@@ -34,11 +36,24 @@ def default_budget(n_conditions: int, *, max_epochs: int | None = None, steps_pe
     steps_per_epoch
         Steps of an epoch, if they are given.
 
+    Raises
+    ------
+    ValueError
+        If a number is below 1.
+
     Examples
     --------
     >>> default_budget(50)
     Budget(max_epochs=14, steps_per_epoch=25)
     """
+    for name, value in (("max_epochs", max_epochs), ("steps_per_epoch", steps_per_epoch)):
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` must be at least 1, but found {value}. Leave it out for the default.")
     n_steps = min(250 + 2 * n_conditions, 20_000)
     length = steps_per_epoch or max(25, n_steps // 40)
     return Budget(max_epochs or -(-n_steps // length), length)
+
+
+def default_seed() -> int:
+    """Seed of scvi-tools, or 0 where none is set."""
+    return int(settings.seed) if settings.seed is not None else 0

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from pertcast.representation import RepresentationName
+
 __all__ = ["ConditionalMonge"]
 
 
@@ -30,9 +32,9 @@ class ConditionalMonge(LatentMixin, PopulationModel):
     registry
         Registry of a saved model; used by :meth:`load`.
     representation
-        Space of the map: ``"pca"`` (default), or ``"genes"``.
+        Space of the map: ``"pca"`` (default), ``"autoencoder"`` as published, or ``"genes"``.
     n_latent
-        Axes of ``"pca"``, the directions of shifts included.
+        Axes of ``"pca"``, the directions of shifts included, or length of the code of ``"autoencoder"``.
     n_hidden, n_layers
         Width and number of layers of the map.
     n_embedding, n_dosage
@@ -90,7 +92,7 @@ class ConditionalMonge(LatentMixin, PopulationModel):
         adata: AnnData | MuData | None = None,
         registry: dict[str, Any] | None = None,
         *,
-        representation: Literal["genes", "pca"] = "pca",
+        representation: RepresentationName = "pca",
         n_latent: int = 50,
         n_hidden: int = 64,
         n_layers: int = 4,

@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
     from pertcast.module import PopulationModule
 
-__all__ = ["EmbeddingMixin", "LatentMixin"]
+__all__ = ["CellMixin", "EmbeddingMixin", "LatentMixin"]
 
 
-class LatentMixin:
-    """Gives a model the embeddings of cells and perturbations."""
+class CellMixin:
+    """Gives a model the representation of cells."""
 
     if TYPE_CHECKING:
         adata: AnnData | MuData | None
         registry: dict[str, Any]
-        module: PopulationModule
+        module: Any
+
+        def _check_if_trained(self, warn: bool = ..., message: str = ...) -> None: ...
 
     def get_latent_representation(
         self, adata: AnnData | MuData | None = None, *, batch_size: int | None = None
@@ -45,7 +47,13 @@ class LatentMixin:
         Returns
         -------
         float32 ``[n, F]``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
         """
+        self._check_fitted()
         module = self.module
         return encode_cells(
             self._cells(adata),
@@ -55,20 +63,56 @@ class LatentMixin:
             batch_size=batch_size or 4096,
         )
 
-    def get_perturbation_embedding(self) -> pd.DataFrame:
-        """Vectors of the single perturbations as the network sees them: one row for each."""
-        vocabulary = screen_metadata_from_registry(self.registry).vocabulary
-        ids = torch.arange(len(vocabulary), device=self.module.device)[:, None]
-        network: Any = self.module.average.network
-        with torch.inference_mode():
-            vectors = network["condition"].part_vectors(ids)[:, 0]
-        return pd.DataFrame(vectors.cpu().numpy(), index=pd.Index(vocabulary.names, name="perturbation"))
+    def _check_fitted(self) -> None:
+        """Raise unless the model is trained: before, axes and weights mean nothing."""
+        name = type(self).__name__
+        self._check_if_trained(
+            warn=False, message=f"This {name} is not trained, so it has no embeddings. Call `model.train()` first."
+        )
 
     def _cells(self, adata: AnnData | MuData | None) -> AnnData | MuData:
         cells = self.adata if adata is None else adata
         if cells is None:
             raise ValueError(f"This {type(self).__name__} was loaded without its training data. Pass an AnnData.")
         return cells
+
+    def _populations(
+        self, adata: AnnData | MuData | None, groupby: str | Sequence[str] | None
+    ) -> tuple[pd.MultiIndex, list[np.ndarray]]:
+        """Names of the populations that columns of ``obs`` make, and the rows of each."""
+        cells, keys = self._cells(adata), screen_metadata_from_registry(self.registry).setup_args
+        registered = [keys[key] for key in ("perturbation_key", "cell_type_key", "batch_key") if keys.get(key)]
+        columns = registered if groupby is None else [groupby] if isinstance(groupby, str) else list(groupby)
+        labels: Any = cells.obs
+        missing = [column for column in columns if column not in labels]
+        if missing:
+            raise KeyError(f"Column(s) {missing} not found in obs. It has: {list(labels)}.")
+        groups = labels[columns].reset_index(drop=True).groupby(columns, observed=True).indices
+        tuples = [name if isinstance(name, tuple) else (name,) for name in groups]
+        return pd.MultiIndex.from_tuples(tuples, names=columns), list(groups.values())
+
+
+class LatentMixin(CellMixin):
+    """Gives a model the embeddings of cells and perturbations."""
+
+    if TYPE_CHECKING:
+        module: PopulationModule
+
+    def get_perturbation_embedding(self) -> pd.DataFrame:
+        """Vectors of the single perturbations as the network sees them: one row for each.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        """
+        self._check_fitted()
+        vocabulary = screen_metadata_from_registry(self.registry).vocabulary
+        ids = torch.arange(len(vocabulary), device=self.module.device)[:, None]
+        network: Any = self.module.average.network
+        with torch.inference_mode():
+            vectors = network["condition"].part_vectors(ids)[:, 0]
+        return pd.DataFrame(vectors.cpu().numpy(), index=pd.Index(vocabulary.names, name="perturbation"))
 
 
 class EmbeddingMixin(LatentMixin):
@@ -90,18 +134,12 @@ class EmbeddingMixin(LatentMixin):
         -------
         One row for each population, indexed by the columns, and D columns.
         """
-        cells, keys = self._cells(adata), screen_metadata_from_registry(self.registry).setup_args
-        registered = [keys[key] for key in ("perturbation_key", "cell_type_key", "batch_key") if keys.get(key)]
-        columns = registered if groupby is None else [groupby] if isinstance(groupby, str) else list(groupby)
+        names, rows = self._populations(adata, groupby)
         features = torch.from_numpy(self.get_latent_representation(adata)).to(self.module.device)
-        labels: Any = cells.obs
-        groups = labels.reset_index(drop=True).groupby(columns, observed=True).indices
         network: Any = self.module.average.network
-        names, rows = list(groups), []
+        vectors = []
         with torch.inference_mode():
-            for name in names:
-                members = features[torch.from_numpy(groups[name])][None]
+            for members in (features[torch.from_numpy(chosen)][None] for chosen in rows):
                 mask = members.new_ones(members.shape[:2], dtype=torch.bool)
-                rows.append(network["cells"].encode_controls(members, mask).summary[0].cpu().numpy())
-        tuples = [name if isinstance(name, tuple) else (name,) for name in names]
-        return pd.DataFrame(np.stack(rows), index=pd.MultiIndex.from_tuples(tuples, names=columns))
+                vectors.append(network["cells"].encode_controls(members, mask).summary[0].cpu().numpy())
+        return pd.DataFrame(np.stack(vectors), index=names)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pertcast.data._request import Dosages
     from pertcast.data._stand_ins import Unseen
     from pertcast.module import PerturbDiffConfig
+    from pertcast.representation import RepresentationName
 
 __all__ = ["PerturbDiff"]
 
@@ -42,9 +43,9 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
         ``"default"``, or ``"reference"`` for the published network, loss, guidance and number of steps, without an
         anchor. The other arguments replace single values of the preset; the values of ``"default"`` are given.
     representation
-        Space of the diffusion: ``"genes"`` (default) or ``"pca"``, which is for very many genes.
+        Space of the diffusion: ``"genes"`` (default), or ``"pca"`` or ``"autoencoder"``, for very many genes.
     n_latent
-        Axes of ``"pca"`` (50), the directions of shifts included.
+        Axes of ``"pca"`` (50), the directions of shifts included, or length of the code of ``"autoencoder"``.
     anchor
         ``"shift"`` (default) or ``"none"``.
     zeros
@@ -53,8 +54,14 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
     n_input
         Principal components through which the network sees a cell (64), or ``"learned"`` for a learned first layer on
         all features.
-    n_hidden, n_layers, n_heads, n_tokens
-        Width (128), blocks (3), attention heads (4) and tokens that stand for the controls (8).
+    n_hidden
+        Width of the network (128).
+    n_layers
+        Number of its blocks (3).
+    n_heads
+        Attention heads of a block (4).
+    n_tokens
+        Tokens that stand for the controls (8).
     schedule
         Noise schedule: ``"cosine"`` (default), ``"linear"`` or ``"discrete_linear"``.
     noise_share
@@ -69,14 +76,28 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
         Weight of the squared error beside the energy distance (0).
     unbiased
         Whether the energy distance is a U-statistic (True).
-    embed_context, embed_batch
-        Whether to embed identities (False); unseen contexts or batches are then errors.
-    sampler, n_steps, guidance_scale
-        Defaults of :meth:`predict`: ``"ddim"``, 1 and 0.
-    set_size, n_controls, n_sets
-        Cells of a set (64), control cells that describe it (128) and sets of a training batch (4).
-    learning_rate, weight_decay, ema_decay
-        Peak learning rate (1e-3), weight decay (0.01) and decay of the averaged weights (0.98).
+    embed_context
+        Whether to embed identities of contexts (False); an unseen context is then an error.
+    embed_batch
+        Whether to embed identities of batches (False); an unseen batch is then an error.
+    sampler
+        How :meth:`predict` samples by default: ``"ddim"`` (default), ``"ancestral"`` or ``"dpmpp_2m"``.
+    n_steps
+        Steps of :meth:`predict` by default (1).
+    guidance_scale
+        Guidance of :meth:`predict` by default (0).
+    set_size
+        Cells of a set (64).
+    n_controls
+        Control cells that describe a set (128).
+    n_sets
+        Sets of a training batch (4).
+    learning_rate
+        Peak learning rate (1e-3).
+    weight_decay
+        Weight decay (0.01).
+    ema_decay
+        Decay of the averaged weights (0.98).
     min_cells
         Perturbed conditions with fewer cells are skipped with a warning.
     nonnegative
@@ -110,7 +131,7 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
         registry: dict[str, Any] | None = None,
         *,
         preset: Literal["default", "reference"] = "default",
-        representation: Literal["genes", "pca"] | None = None,
+        representation: RepresentationName | None = None,
         n_latent: int | None = None,
         anchor: Literal["shift", "none"] | None = None,
         zeros: Literal["hurdle", "relu"] | None = None,

@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch import LightningModule
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from pertcast.module import PopulationModule
@@ -36,6 +38,11 @@ class PopulationTrainingPlan(LightningModule):
         Steps of linear warm-up.
     seed
         Seed of noise, times and dropped conditions.
+    compile
+        Whether to compile the network for training with :func:`torch.compile`. It takes a minute or so before the
+        first step and needs a C++ compiler.
+    compile_kwargs
+        Further arguments of :func:`torch.compile`.
     """
 
     def __init__(
@@ -47,12 +54,15 @@ class PopulationTrainingPlan(LightningModule):
         weight_decay: float,
         warmup: int = 50,
         seed: int = 0,
+        compile: bool = False,
+        compile_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.module = module
         self.n_steps, self.warmup, self.seed = n_steps, warmup, seed
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.n_obs_training = self.n_obs_validation = 1
+        self.compile_kwargs = dict(compile_kwargs or {}) if compile else None
 
     def _generator(self, *numbers: int) -> torch.Generator:
         """Make a generator that depends on the seed and some numbers."""
@@ -60,6 +70,18 @@ class PopulationTrainingPlan(LightningModule):
         for number in (self.seed, *numbers):
             mixed = (mixed * 1_000_003 + number + 0x9E3779B9) % (2**63 - 1)
         return torch.Generator(device=self.device).manual_seed(mixed)
+
+    def on_fit_start(self) -> None:
+        """Compile the parts of the network in place, if asked for: names of weights stay."""
+        if self.compile_kwargs is not None:
+            for part in self.module.network.children():
+                part.compile(**self.compile_kwargs)
+
+    def on_fit_end(self) -> None:
+        """Let the network be called as it is again."""
+        if self.compile_kwargs is not None:
+            for part in self.module.network.children():
+                part._compiled_call_impl = None
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch."""
@@ -82,8 +104,8 @@ class PopulationTrainingPlan(LightningModule):
             {"params": [p for p in weights if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        # One pass over the weights; with 16-bit floats the gradients are scaled, and such passes cannot be clipped.
-        fused = self.device.type in ("cpu", "cuda") and not str(self.trainer.precision).startswith("16")
+        # One pass over the weights; Lightning does not clip gradients for it in mixed precision.
+        fused = self.device.type in ("cpu", "cuda") and "mixed" not in str(self.trainer.precision)
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.99), fused=fused)
 
         def factor(step: int) -> float:

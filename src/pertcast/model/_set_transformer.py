@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from pertcast.representation import RepresentationName
+
 __all__ = ["SetTransformer"]
 
 
@@ -29,9 +31,9 @@ class SetTransformer(EmbeddingMixin, PopulationModel):
     registry
         Registry of a saved model; used by :meth:`load`.
     representation
-        Space of the cells: ``"genes"`` (default) or ``"pca"``.
+        Space of the cells: ``"genes"`` (default), ``"pca"`` or ``"autoencoder"``.
     n_latent
-        Axes of ``"pca"``, the directions of shifts included.
+        Axes of ``"pca"``, the directions of shifts included, or length of the code of ``"autoencoder"``.
     anchor
         ``"none"`` (default) to start from control cells, ``"shift"`` to start from control cells that the anchor of
         :class:`PerturbDiff` has moved.
@@ -41,14 +43,28 @@ class SetTransformer(EmbeddingMixin, PopulationModel):
     n_input
         Principal components through which the network sees a cell, or ``"learned"`` for a learned first layer on all
         features.
-    n_hidden, n_layers, n_heads, n_tokens
-        Width, blocks, attention heads and tokens that stand for the controls.
+    n_hidden
+        Width of the network.
+    n_layers
+        Number of its blocks.
+    n_heads
+        Attention heads of a block.
+    n_tokens
+        Tokens that stand for the controls.
     data_scale
         Scale that expression is divided by; the typical standard deviation by default.
-    set_size, n_controls, n_sets
-        Cells of a set, control cells that describe it and sets of a training batch.
-    learning_rate, weight_decay, ema_decay
-        Peak learning rate, weight decay and decay of the averaged weights.
+    set_size
+        Cells of a set.
+    n_controls
+        Control cells that describe a set.
+    n_sets
+        Sets of a training batch.
+    learning_rate
+        Peak learning rate.
+    weight_decay
+        Weight decay.
+    ema_decay
+        Decay of the averaged weights.
     min_cells
         Perturbed conditions with fewer cells are skipped with a warning.
     nonnegative
@@ -81,7 +97,7 @@ class SetTransformer(EmbeddingMixin, PopulationModel):
         adata: AnnData | MuData | None = None,
         registry: dict[str, Any] | None = None,
         *,
-        representation: Literal["genes", "pca"] = "genes",
+        representation: RepresentationName = "genes",
         n_latent: int = 50,
         anchor: Literal["none", "shift"] = "none",
         zeros: Literal["hurdle", "relu"] = "hurdle",

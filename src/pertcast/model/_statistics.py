@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pertcast.data import gather_rows
 from pertcast.module import FixedInput
-from pertcast.representation import PCASpace, principal_components
+from pertcast.representation import AutoencoderSpace, PCASpace, principal_components
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pertcast.data import Screen, ShiftTable
-    from pertcast.module import PopulationModule
+    from pertcast.module import PopulationEncoderModule, PopulationModule
     from pertcast.representation import PrincipalComponents
 
-__all__ = ["fit_components", "is_nonnegative", "set_statistics"]
+__all__ = ["fit_components", "fit_space", "is_nonnegative", "set_statistics", "training_cells"]
 
 _MAX_CELLS = 20_000
 
@@ -40,16 +43,12 @@ def fit_components(screen: Screen, conditions: np.ndarray, n_components: int, *,
     seed
         Seed of the choice of cells, where there are many.
     """
-    controls = screen.controls.groups.select(np.unique(screen.controls.group[conditions]))
-    rows = np.unique(np.concatenate([screen.index.groups.select(conditions).all_rows(), controls.all_rows()]))
-    if len(rows) > _MAX_CELLS:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, _MAX_CELLS, replace=False))
-    return principal_components(screen.X[rows], n_components, seed=seed)
+    return principal_components(training_cells(screen, conditions, seed=seed), n_components, seed=seed)
 
 
 @torch.no_grad()
 def set_statistics(
-    module: PopulationModule, screen: Screen, table: ShiftTable, components: PrincipalComponents
+    module: PopulationModule, screen: Screen, table: ShiftTable, components: PrincipalComponents, *, seed: int
 ) -> None:
     """Fit the inputs, the representation, the scale of the data and that of dosages and covariates.
 
@@ -63,24 +62,11 @@ def set_statistics(
         Shifts of the training conditions.
     components
         Principal components of the training cells.
+    seed
+        Seed of a representation that is trained.
     """
-    space, inputs, scale = module.representation, module.input, module.config.data_scale
-    if isinstance(space, PCASpace):
-        n_directions = min(len(table), space.n_features // 4)
-        strongest = np.argsort(-np.linalg.norm(table.shift, axis=1), kind="stable")[:500]
-        space.fit(components, torch.from_numpy(table.shift[strongest]).float(), n_directions=n_directions)
-        captured = torch.as_tensor(components.variance)[: space.n_features - n_directions]
-        between = (torch.from_numpy(table.shift).float() @ space.axes).var(0, correction=0)
-        variance = between + float(captured.min())
-        variance[: len(captured)] = captured
-        centre, axes = torch.zeros(space.n_features), torch.eye(space.n_features)
-        total = float(variance.sum())
-    else:
-        centre, axes = torch.as_tensor(components.mean), torch.as_tensor(components.axes)
-        variance, total = torch.as_tensor(components.variance), components.total_variance
-    if isinstance(inputs, FixedInput):
-        inputs.fit(centre, axes, variance)
-    module.scale.fill_(scale if scale is not None else max((total / space.n_features) ** 0.5, 1e-6))
+    given, found = module.config.data_scale, fit_space(module, screen, table, components, seed=seed)
+    module.scale.fill_(found if given is None else given)
 
     names = [screen.index.perturbation_names[code] for code in np.unique(table.perturbation)]
     part_ids, part_mask = screen.vocabulary.encode(names)
@@ -99,3 +85,72 @@ def set_statistics(
         spread = values.std(0)
         moments = np.stack([values.mean(0), np.where(spread > 1e-6, spread, 1.0)])
         module.covariate_moments.copy_(torch.from_numpy(moments.astype(np.float32)))
+
+
+@torch.no_grad()
+def fit_space(
+    module: PopulationModule | PopulationEncoderModule,
+    screen: Screen,
+    table: ShiftTable,
+    components: PrincipalComponents,
+    *,
+    seed: int,
+) -> float:
+    """Fit the representation and the inputs of a module.
+
+    Parameters
+    ----------
+    module
+        Module to set.
+    screen
+        Registered screen.
+    table
+        Shifts of the training conditions.
+    components
+        Principal components of the training cells.
+    seed
+        Seed of a representation that is trained.
+
+    Returns
+    -------
+    Typical standard deviation of a feature.
+    """
+    space, inputs = module.representation, module.input
+    if isinstance(space, PCASpace):
+        n_directions = min(len(table), space.n_features // 4)
+        strongest = np.argsort(-np.linalg.norm(table.shift, axis=1), kind="stable")[:500]
+        space.fit(components, torch.from_numpy(table.shift[strongest]).float(), n_directions=n_directions)
+        captured = torch.as_tensor(components.variance)[: space.n_features - n_directions]
+        between = (torch.from_numpy(table.shift).float() @ space.axes).var(0, correction=0)
+        variance = between + float(captured.min())
+        variance[: len(captured)] = captured
+        centre, axes = torch.zeros(space.n_features), torch.eye(space.n_features)
+        total = float(variance.sum())
+    elif isinstance(space, AutoencoderSpace):
+        cells = training_cells(screen, table.condition, seed=seed)
+        space.fit(cells, seed=seed)
+        codes = [space.encode(torch.from_numpy(rows).to(space.mean)) for rows in _blocks(cells)]
+        found = principal_components(torch.cat(codes).cpu().numpy(), space.n_features, seed=seed)
+        centre, axes, variance = (torch.as_tensor(each) for each in (found.mean, found.axes, found.variance))
+        total = found.total_variance
+    else:
+        centre, axes = torch.as_tensor(components.mean), torch.as_tensor(components.axes)
+        variance, total = torch.as_tensor(components.variance), components.total_variance
+    if isinstance(inputs, FixedInput):
+        inputs.fit(centre, axes, variance)
+    return max((total / space.n_features) ** 0.5, 1e-6)
+
+
+def training_cells(screen: Screen, conditions: np.ndarray, *, seed: int) -> Any:
+    """Cells of training conditions and their controls, 20,000 at most, dense or sparse."""
+    controls = screen.controls.groups.select(np.unique(screen.controls.group[conditions]))
+    rows = np.unique(np.concatenate([screen.index.groups.select(conditions).all_rows(), controls.all_rows()]))
+    if len(rows) > _MAX_CELLS:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _MAX_CELLS, replace=False))
+    return screen.X[rows]
+
+
+def _blocks(X: Any, size: int = 2048) -> Iterator[np.ndarray]:
+    """Rows of a matrix as float32, some at a time."""
+    for first in range(0, X.shape[0], size):
+        yield gather_rows(X, np.arange(first, min(first + size, X.shape[0])))

@@ -82,6 +82,8 @@ class PopulationDrawer:
         together up to this number of cells, which bounds the memory.
     sampling
         Options of the sampler of the module.
+    part_ids
+        Ids of single perturbations; those of the vocabulary by default.
     """
 
     def __init__(
@@ -93,14 +95,17 @@ class PopulationDrawer:
         identity_codes: Callable[[ControlPopulation], tuple[int, int]],
         batch_size: int | None,
         sampling: Mapping[str, Any],
+        part_ids: Mapping[str, int] | None = None,
     ) -> None:
         self.module, self.forecaster, self.query = module, forecaster, query
         self.device = module.device  # looking it up walks through all parameters
         self.identity_codes, self.sampling = identity_codes, sampling
         values = _VALUES_ON_CPU if self.device.type == "cpu" else _VALUES_ON_GPU
         self.batch_size = batch_size or max(module.config.set_size, values // query.metadata.var_names.size)
-        self._ids = {name: code for code, name in enumerate(query.metadata.vocabulary.names)}
+        names = query.metadata.vocabulary.names
+        self._ids = {name: code for code, name in enumerate(names)} if part_ids is None else part_ids
         self._means: dict[ControlPopulation, np.ndarray] = {}
+        self._detections: dict[ControlPopulation, np.ndarray] = {}
         sparse = module.nonnegative and module.config.zeros == "hurdle"
         self._restore = ZeroRestorer(module, query) if sparse else None
 
@@ -212,6 +217,15 @@ class PopulationDrawer:
             self._means[population] = self.query.mean(population.pool)
         return self._means[population]
 
+    def _detection(self, population: ControlPopulation) -> np.ndarray:
+        """Share of the controls of a population that express each gene, computed once."""
+        if population not in self._detections:
+            pool, step = population.pool, max(1, _VALUES_ON_CPU // self.query.metadata.var_names.size)
+            blocks = (self.query.gather(pool[first : first + step]) for first in range(0, len(pool), step))
+            counts = sum(np.count_nonzero(block, axis=0) for block in blocks)
+            self._detections[population] = np.asarray(counts / len(pool), dtype=np.float32)
+        return self._detections[population]
+
     def _conditions(self, jobs: list[_Job]) -> dict[str, Any]:
         """Tensors of C conditions: what all sets of a task share."""
         tasks = [job.task for job in jobs]
@@ -230,6 +244,8 @@ class PopulationDrawer:
             "context": codes[:, 0],
             "batch": codes[:, 1],
         }
+        if self.module.needs_detection:
+            tensors["detection"] = np.stack([self._detection(task.population) for task in tasks])
         device = self.device
         conditions: dict[str, Any] = {name: torch.from_numpy(value).to(device) for name, value in tensors.items()}
         if _is_replaced(tasks[0]):

@@ -14,7 +14,7 @@ from pertcast.module._ema import ExponentialMovingAverage
 from pertcast.module._gate import ResidualGate
 from pertcast.module._inputs import FixedInput, LearnedInput
 from pertcast.nn import ConditionEncoder, PopulationTransformer
-from pertcast.representation import GeneSpace, PCASpace
+from pertcast.representation import make_representation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,6 +63,9 @@ class PopulationModule(BaseModuleClass):
     mixes_conditions: bool = False
     """Whether ``sample`` draws sets of several conditions together."""
 
+    needs_detection: bool = False
+    """Whether ``sample`` is told which share of all controls expresses each gene."""
+
     condition_dropout: float = 0.0
     """Share of training sets without condition."""
 
@@ -81,10 +84,8 @@ class PopulationModule(BaseModuleClass):
         super().__init__()
         self.config, self.nonnegative, self.anchored = config, nonnegative, config.anchor != "none"
         self.n_covariates = n_covariates
-        self.representation = (
-            GeneSpace(n_genes, nonnegative=nonnegative)
-            if config.representation == "genes"
-            else PCASpace(n_genes, config.n_latent, nonnegative=nonnegative)
+        self.representation = make_representation(
+            config.representation, n_genes, config.n_latent, nonnegative=nonnegative
         )
         n_features = self.representation.n_features
         self.input = (

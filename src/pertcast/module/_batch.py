@@ -40,6 +40,8 @@ class SampleRequest(NamedTuple):
     """Ids that speak for each part in its place (their mean does), K tensors int64 [S]; then C is 1."""
     owner: Tensor | None = None
     """Condition of each set, int64 [B]; by default there is one condition, which all sets share."""
+    detection: Tensor | None = None
+    """Share of all controls that express each gene, [C, G]; for modules that ask for it."""
 
     def per_set(self, values: Tensor) -> Tensor:
         """Values of conditions [C, ...] as values of sets, [B, ...]."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from pertcast.module._batch import SampleRequest
+    from pertcast.representation import RepresentationName
 
 __all__ = ["ConditionalMongeConfig", "ConditionalMongeModule"]
 
@@ -30,7 +31,7 @@ _TOLERANCE = 0.02
 class ConditionalMongeConfig(PopulationConfig):
     """Hyper-parameters; see :class:`pertcast.ConditionalMonge` for what each means."""
 
-    representation: Literal["genes", "pca"] = "pca"
+    representation: RepresentationName = "pca"
     n_input: int | Literal["learned"] = "learned"
     n_hidden: int = 64
     n_layers: int = 4

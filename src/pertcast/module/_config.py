@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pertcast.representation import REPRESENTATIONS, RepresentationName
 
 __all__ = ["PRESETS", "PerturbDiffConfig", "PopulationConfig", "replace_values", "require", "resolve_config"]
 
@@ -35,7 +37,10 @@ def require(name: str, value: object, condition: bool, expected: str) -> None:
 class PopulationConfig:
     """Hyper-parameters that all population models share; see :class:`pertcast.PerturbDiff` for what each means."""
 
-    representation: Literal["genes", "pca"] = "genes"
+    ways_to_zeros: ClassVar[tuple[str, ...]] = ("hurdle", "relu")
+    """Values that ``zeros`` may have."""
+
+    representation: RepresentationName = "genes"
     n_latent: int = 50
     anchor: Literal["shift", "none"] = "none"
     zeros: Literal["hurdle", "relu"] = "hurdle"
@@ -65,7 +70,7 @@ class PopulationConfig:
         require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         scaled = self.data_scale is None or self.data_scale > 0
         require("data_scale", self.data_scale, scaled, "above 0, or None for the spread of the data")
-        choices = {"representation": ("genes", "pca"), "anchor": ("shift", "none"), "zeros": ("hurdle", "relu")}
+        choices = {"representation": REPRESENTATIONS, "anchor": ("shift", "none"), "zeros": self.ways_to_zeros}
         for name, known in choices.items():
             require(name, getattr(self, name), getattr(self, name) in known, f"one of {known}")
 
@@ -175,7 +180,7 @@ def resolve_config(preset: str, overrides: dict[str, Any]) -> PerturbDiffConfig:
     return replace_values(PRESETS[preset], overrides)
 
 
-def replace_values[Config: PopulationConfig](config: Config, overrides: dict[str, Any]) -> Config:
+def replace_values[Config](config: Config, overrides: dict[str, Any]) -> Config:
     """Return hyper-parameters with some values replaced.
 
     Parameters
@@ -195,5 +200,6 @@ def replace_values[Config: PopulationConfig](config: Config, overrides: dict[str
     >>> replace_values(PerturbDiffConfig(), {"n_steps": 4, "n_sets": None, "adata": "other"}).n_steps
     4
     """
-    names = {field.name for field in fields(config)}
-    return replace(config, **{k: v for k, v in overrides.items() if k in names and v is not None})
+    given: Any = config
+    names = {field.name for field in fields(given)}
+    return replace(given, **{k: v for k, v in overrides.items() if k in names and v is not None})

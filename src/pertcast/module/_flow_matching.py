@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from pertcast.module._batch import SampleRequest
+    from pertcast.representation import RepresentationName
 
 __all__ = ["FlowMatchingConfig", "FlowMatchingModule"]
 
@@ -29,7 +30,7 @@ __all__ = ["FlowMatchingConfig", "FlowMatchingModule"]
 class FlowMatchingConfig(TransformerConfig):
     """Hyper-parameters; see :class:`pertcast.FlowMatching` for what each means."""
 
-    representation: Literal["genes", "pca"] = "pca"
+    representation: RepresentationName = "pca"
     solver: Literal["euler", "heun"] = "heun"
     n_steps: int = 5
 

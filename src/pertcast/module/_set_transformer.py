@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scvi.module.base import LossOutput
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from pertcast.module._batch import SampleRequest
+    from pertcast.representation import RepresentationName
 
 __all__ = ["SetTransformerConfig", "SetTransformerModule"]
 
@@ -27,7 +28,7 @@ __all__ = ["SetTransformerConfig", "SetTransformerModule"]
 class SetTransformerConfig(TransformerConfig):
     """Hyper-parameters; see :class:`pertcast.SetTransformer` for what each means."""
 
-    representation: Literal["genes", "pca"] = "genes"
+    representation: RepresentationName = "genes"
 
 
 class SetTransformerModule(PopulationModule):

@@ -64,7 +64,9 @@ class ConditionEncoder(nn.Module):
             scale = vectors.std(correction=0).clamp_min(1e-6)
             self.register_buffer("vectors", (vectors - vectors.mean(0)) / scale)
             self.project = nn.Linear(vectors.shape[1], n_hidden)
-        self.part = nn.Sequential(nn.Linear(n_hidden + 1, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden))
+        self.part: nn.Module = nn.Sequential(
+            nn.Linear(n_hidden + 1, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden)
+        )
         self.covariates = nn.Linear(n_covariates, n_hidden) if n_covariates else None
         self.context = nn.Embedding(n_contexts, n_hidden) if n_contexts else None
         self.batch = nn.Embedding(n_batches, n_hidden) if n_batches else None

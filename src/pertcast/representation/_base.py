@@ -53,3 +53,7 @@ class Representation(nn.Module, ABC):
         -------
         [..., G], in the units of the data.
         """
+
+    @abstractmethod
+    def reconstruct(self, features: Tensor) -> Tensor:
+        """Cells with given features where there is no cell to start from, [..., K] to [..., G]."""

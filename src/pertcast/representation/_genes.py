@@ -43,3 +43,7 @@ class GeneSpace(Representation):
     def decode(self, features: Tensor, source: Tensor) -> Tensor:
         """Return the features; ``source`` is not needed, [..., G]."""
         return self.bound(features)
+
+    def reconstruct(self, features: Tensor) -> Tensor:
+        """Return the features, [..., G]."""
+        return self.bound(features)

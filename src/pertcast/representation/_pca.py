@@ -73,3 +73,7 @@ class PCASpace(Representation):
         """Cells with given scores and the residual of their sources, [..., K] and [..., G] to [..., G]."""
         cells = source + (features - self.encode(source)) @ self.axes.T
         return cells.relu() if self.nonnegative else cells
+
+    def reconstruct(self, features: Tensor) -> Tensor:
+        """Cells with given scores and no residual: smoother than measured ones, [..., K] to [..., G]."""
+        return self.decode(features, self.mean)

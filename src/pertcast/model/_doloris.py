@@ -1,0 +1,244 @@
+"""Doloris as users call it, and its first version, Unlasting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from pertcast.data import screen_metadata_from_registry
+from pertcast.data._grammar import parse_perturbation
+from pertcast.data._stand_ins import find_stand_ins
+from pertcast.model._base import PopulationModel
+from pertcast.model._budget import Budget
+from pertcast.model._doloris_statistics import make_network, set_genes, set_levels
+from pertcast.model._embedding import LatentMixin
+from pertcast.module import DolorisConfig, DolorisModule, replace_values
+from pertcast.network import DATABASES, read_edges
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from anndata import AnnData
+    from mudata import MuData
+
+    from pertcast.data import Screen, ScreenMetadata, ShiftTable
+    from pertcast.data._request import Request
+    from pertcast.data._stand_ins import Unseen
+    from pertcast.representation import PrincipalComponents
+
+__all__ = ["Doloris", "Unlasting"]
+
+_NETWORKS = ("coexpression", "shuffled", *DATABASES)
+_MIN_GENES = 2
+
+
+class Doloris(LatentMixin, PopulationModel):
+    r"""Dual diffusion bridge: control cells are turned to noise, and the noise to perturbed cells.
+
+    The method of Doloris (arXiv 2506.21107): a denoiser of control cells and one of perturbed cells share their
+    Gaussian latent space. A control cell is inverted without randomness under its own condition, and decoded under the
+    perturbation, so it keeps what sets it apart from other cells. Perturbed genes are read from a network of genes,
+    and a model of silent genes says which genes a predicted cell expresses.
+
+    Parameters
+    ----------
+    adata
+        Screen registered with :meth:`setup_anndata`.
+    registry
+        Registry of a saved model; used by :meth:`load`.
+    network
+        Network of genes: a data frame with the columns ``source`` and ``target`` (names of genes), ``"coexpression"``
+        (default) of the training controls, ``"shuffled"`` for that network with the names of genes dealt out anew,
+        ``"collectri"`` or ``"dorothea"`` through decoupler, or None. It matters where perturbations are named like
+        genes of the data.
+    gene_embedding
+        ``"pca"`` (default) for loadings of genes on the principal components of the training pseudobulks,
+        ``"learned"`` for learned vectors.
+    n_gene_features, n_heads
+        Features of a gene embedding, and heads of graph attention.
+    anchor
+        ``"shift"`` (default) to start the perturbed end of the bridge from the forecast of the anchor of
+        :class:`PerturbDiff`, or ``"none"``, as published.
+    zeros
+        How predictions of non-negative data get their zeros. ``"switch"`` (default): genes of the control cell are
+        switched on and off until each is expressed with its predicted probability. ``"nearest"``: the same, with the
+        rates of the nearest training condition. ``"bernoulli"``: every gene by itself, with its predicted probability.
+        ``"hurdle"``: see :class:`pertcast.representation.Hurdle`. ``"relu"`` only cuts values below 0.
+    n_input
+        Principal components through which the network sees a cell, or ``"learned"`` for a learned first layer on all
+        features.
+    n_hidden, n_layers
+        Width and number of layers.
+    schedule
+        Noise schedule: ``"cosine"`` (default), ``"linear"`` or ``"discrete_linear"``.
+    n_steps
+        Steps to noise, and as many back.
+    n_refinements
+        Refinements of each step to noise; more bring the way back closer to its inverse.
+    data_scale
+        Scale of the noise; the root of the mean variance of a gene by default.
+    set_size, n_controls, n_sets
+        Cells of a set, control cells that describe it and sets of a training batch.
+    learning_rate, weight_decay, ema_decay
+        Peak learning rate, weight decay and decay of the averaged weights.
+    min_cells
+        Perturbed conditions with fewer cells are skipped with a warning.
+    nonnegative
+        Whether expression cannot be negative; read from the data by default. There are no masks where it can.
+    seed
+        Seed of weights and training; ``scvi.settings.seed``, or 0, by default.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range, no condition has enough cells, or a context has no controls.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(20, n_genes=60, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.Doloris.setup_anndata(adata, cell_type_key="cell_type", batch_key="donor")
+    >>> model = pc.Doloris(adata, network=None)
+    >>> model.train(max_epochs=1, steps_per_epoch=5, enable_progress_bar=False)
+    >>> model.predict(perturbations=["pert_0"], progressbar=False).n_vars
+    60
+    """
+
+    _module_cls = DolorisModule
+
+    config: DolorisConfig
+    module: DolorisModule
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        registry: dict[str, Any] | None = None,
+        *,
+        network: pd.DataFrame | Literal["coexpression", "shuffled", "collectri", "dorothea"] | None = "coexpression",
+        gene_embedding: Literal["pca", "learned"] = "pca",
+        n_gene_features: int = 32,
+        n_heads: int = 2,
+        anchor: Literal["shift", "none"] = "shift",
+        zeros: Literal["switch", "nearest", "bernoulli", "hurdle", "relu"] = "switch",
+        n_input: int | Literal["learned"] = 64,
+        n_hidden: int = 256,
+        n_layers: int = 3,
+        schedule: Literal["cosine", "linear", "discrete_linear"] = "cosine",
+        n_steps: int = 10,
+        n_refinements: int = 1,
+        data_scale: float | None = None,
+        set_size: int = 64,
+        n_controls: int = 128,
+        n_sets: int = 2,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        ema_decay: float = 0.98,
+        min_cells: int = 5,
+        nonnegative: bool | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if isinstance(network, str) and network not in _NETWORKS:
+            raise ValueError(f"network is {network!r}; it must be a data frame of edges, None, or one of {_NETWORKS}.")
+        network = read_edges(network) if isinstance(network, pd.DataFrame) else network
+        config = replace_values(DolorisConfig(), locals())
+        kind = "given" if isinstance(network, pd.DataFrame) else network
+        description = (
+            f"{type(self).__name__} with n_perturbations: {{n_perturbations}}, network: {kind}, anchor: {anchor}, "
+            f"zeros: {zeros}, n_hidden: {n_hidden}, n_layers: {n_layers}, n_steps: {n_steps}"
+        )
+        self._network = network
+        self._build(adata, registry, config, description, min_cells=min_cells, nonnegative=nonnegative, seed=seed)
+        self.init_params_ = self._get_init_params(locals() | self._resolved_params())
+
+    def get_network(self) -> pd.DataFrame:
+        """Edges of the network of genes along which messages pass, each once: columns ``source`` and ``target``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained: a network of co-expression is then not known.
+        """
+        self._check_if_trained(warn=False, message="The network is known when the model is trained: call `train`.")
+        metadata, network = screen_metadata_from_registry(self.registry), self.module.average.network
+        encoder: Any = network.get_submodule("condition")
+        sender, receiver = encoder.genes.edges.cpu().numpy()
+        each = sender < receiver
+        names = metadata.var_names.astype(str)
+        return pd.DataFrame({"source": names[sender[each]], "target": names[receiver[each]]})
+
+    def _set_statistics(
+        self, screen: Screen, conditions: np.ndarray, table: ShiftTable, components: PrincipalComponents
+    ) -> None:
+        super()._set_statistics(screen, conditions, table, components)
+        set_levels(self.module, screen, conditions, seed=self.seed)
+        edges = None
+        if self._genes(screen.metadata):
+            edges = make_network(self._network, screen, conditions, seed=self.seed)
+        set_genes(self.module, screen, table, edges)
+
+    def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"n_steps": self.config.n_steps}
+
+    def _genes(self, metadata: ScreenMetadata) -> dict[str, int]:
+        """Places of the genes of the data, if enough perturbations of the vocabulary are named like them."""
+        genes = {str(name): place for place, name in enumerate(metadata.var_names)}
+        named = sum(name in genes for name in metadata.vocabulary.names)
+        return genes if named >= _MIN_GENES else {}
+
+    def _readable(self, metadata: ScreenMetadata) -> dict[str, int]:
+        """Genes whose perturbation can be predicted from their node alone."""
+        return {} if metadata.vocabulary.vectors is not None else self._genes(metadata)
+
+    def _part_ids(self, metadata: ScreenMetadata) -> dict[str, int]:
+        names, readable = metadata.vocabulary.names, self._readable(metadata)
+        ids = {name: len(names) + place for name, place in readable.items()}
+        return ids | {name: code for code, name in enumerate(names)}
+
+    def _check_requests(
+        self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen
+    ) -> dict[str, tuple[str, ...]]:
+        measured, readable = self._measured(metadata), self._readable(metadata)
+        names = []
+        for request in requests:
+            parts = parse_perturbation(request.perturbation, metadata.control)
+            rest = [part for part in parts if part in measured or part not in readable]
+            names += ["+".join(rest)] if rest else []
+        return find_stand_ins(names, metadata.vocabulary, unseen, measured=measured)
+
+    def _budget(self, n_conditions: int, max_epochs: int | None, steps_per_epoch: int | None) -> Budget:
+        n_steps = min(400 + 4 * n_conditions, 20_000)
+        length = steps_per_epoch or max(50, n_steps // 40)
+        return Budget(max_epochs or -(-n_steps // length), length)
+
+
+class Unlasting(Doloris):
+    """First version of :class:`Doloris`, with learned gene embeddings and independently drawn silent genes.
+
+    See :class:`Doloris` for all arguments; only the defaults of ``gene_embedding`` and ``zeros`` differ.
+
+    Parameters
+    ----------
+    adata, registry
+        As for :class:`Doloris`.
+    gene_embedding
+        ``"learned"``.
+    zeros
+        ``"bernoulli"``.
+    **options
+        Further arguments of :class:`Doloris`.
+    """
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        registry: dict[str, Any] | None = None,
+        *,
+        gene_embedding: Literal["pca", "learned"] = "learned",
+        zeros: Literal["switch", "nearest", "bernoulli", "hurdle", "relu"] = "bernoulli",
+        **options: Any,
+    ) -> None:
+        super().__init__(adata, registry, gene_embedding=gene_embedding, zeros=zeros, **options)
+        options |= self._resolved_params()
+        self.init_params_ = self._get_init_params(locals())

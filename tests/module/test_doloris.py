@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pertcast.module import BridgeEnds, DolorisConfig, DolorisModule, SampleRequest
+from pertcast.module._doloris_masks import move_population, nearest_rates, switch_genes
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make(n_genes: int = 6, *, nonnegative: bool = False, randomise: bool = False, **config: Any) -> DolorisModule:
+    torch.manual_seed(0)
+    options: Any = {"n_input": "learned", "n_hidden": 32, "n_layers": 1, "anchor": "none", "ema_decay": 0.9} | config
+    module = DolorisModule(
+        DolorisConfig(**options), n_genes, nonnegative=nonnegative, n_trained=3, n_covariates=1, vectors=None
+    )
+    if randomise:
+        for parameter in module.network.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+        module.average.network.load_state_dict(module.network.state_dict())
+    return module.eval()
+
+
+def batch(n_sets: int, n_cells: int, n_genes: int) -> dict[str, Tensor]:
+    real = torch.ones(n_sets, n_cells, dtype=torch.bool)
+    return {
+        "part_ids": torch.zeros(n_sets, 1, dtype=torch.long),
+        "part_mask": torch.ones(n_sets, 1, dtype=torch.bool),
+        "dosage": torch.ones(n_sets),
+        "covariates": torch.zeros(n_sets, 1),
+        "context": torch.zeros(n_sets, dtype=torch.long),
+        "batch": torch.zeros(n_sets, dtype=torch.long),
+        "shift": torch.zeros(n_sets, n_genes),
+        "mask": real,
+        "control_mask": real,
+    }
+
+
+def train(module: DolorisModule, draw: Any, n_steps: int, n_sets: int = 2, n_cells: int = 64) -> None:
+    """Adam on batches of control and perturbed cells that ``draw(generator, shape)`` makes."""
+    g, fixed = generator(1), batch(n_sets, n_cells, module.level.numel())
+    optimizer = torch.optim.Adam(module.train().network.parameters(), lr=5e-3)
+    for _ in range(n_steps):
+        control, target = draw(g, (n_sets, n_cells))
+        optimizer.zero_grad()
+        module.loss({**fixed, "control": control, "X": target}, g).loss.backward()
+        optimizer.step()
+        module.average.update(module.network)
+    module.eval()
+
+
+def test_untrained_bridge_is_the_anchor(request_of_two: SampleRequest) -> None:
+    generators = [generator(0), generator(1)]
+    still = make().sample(request_of_two, n_steps=3, generators=generators)
+    torch.testing.assert_close(still, request_of_two.source)
+    moved = make(anchor="shift").sample(request_of_two, n_steps=3, generators=generators)
+    torch.testing.assert_close(moved, request_of_two.source + request_of_two.shift[:, None], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_same_condition_on_both_ends_returns_the_cells(nonnegative: bool) -> None:
+    """Inversion and decoding with one denoiser: cells come back to a thousandth of the scale."""
+    module = make(nonnegative=nonnegative, randomise=True, n_refinements=4, n_hidden=16)
+    cells = torch.randn(2, 20, 6, generator=generator(0)).abs() + 0.2
+    cells = cells * (torch.rand(cells.shape, generator=generator(1)) < 0.6) if nonnegative else cells
+    condition, level = torch.randn(2, 16, generator=generator(2)), torch.ones(2, 6)
+    with torch.no_grad():
+        start = module._path(level, (cells > 0).float() if nonnegative else None)
+        times = torch.linspace(0, 1, 11).tolist()
+        y = start.coordinates(cells, torch.randn(cells.shape, generator=generator(3)))
+        latent = start.to_noise(module._denoiser(condition), y, times, n_refinements=4)
+        assert (latent - y).abs().max() > 0.05  # the network did something
+        back = start.cells(start.to_data(module._denoiser(condition), latent, times[::-1]), 0.0)
+    torch.testing.assert_close(back, cells, atol=1e-3, rtol=0)
+
+
+def test_learns_the_transport_of_gaussians_and_keeps_every_cell_in_its_place() -> None:
+    """N(0, 1) to N(2, (0.5, 1.5)^2): the bridge through a shared Gaussian is x -> 2 + x * (0.5, 1.5)."""
+    module, scale = make(n_genes=2), torch.tensor([0.5, 1.5])
+
+    def draw(g: torch.Generator, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return torch.randn(*shape, 2, generator=g), torch.randn(*shape, 2, generator=g) * scale + 2
+
+    train(module, draw, 300)
+    source = torch.randn(4, 64, 2, generator=generator(5))
+    fixed: Any = batch(4, 64, 2)
+    with torch.no_grad():
+        ends = module.ends(module.average.network, {**fixed, "control": source})
+        found = module.translate(source, ends, n_steps=10, generators=[])
+    expected = source * scale + 2
+    error = (found - expected).square().mean() / expected.var()
+    assert error.item() < 0.08
+    torch.testing.assert_close(found.std((0, 1)), expected.std((0, 1)), atol=0.25, rtol=0)
+    rank = [np.corrcoef(found[..., k].flatten(), source[..., k].flatten())[0, 1] for k in range(2)]
+    assert min(rank) > 0.97  # a decoded sample of noise would have 0
+
+
+def test_loss_counts_expressed_genes_only() -> None:
+    """The network starts at 0: what silent genes hold adds nothing, and one expressed value has its own error."""
+    module = make(n_genes=3, nonnegative=True).train()
+    module.fit_levels(torch.tensor([1.0, 1.0, 1.0]), torch.ones(3), torch.full((3,), 0.5), torch.zeros(1, 3))
+    cells = torch.zeros(1, 4, 3)
+    cells[..., 0] = 1.0
+    level, condition = torch.ones(1, 3), (torch.zeros(1, 32),)
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    first = module._error(module.network, cells, mask, level, condition, generator(0))
+    t = torch.rand(1, 4, generator=generator(0))
+    g = generator(0)
+    torch.rand(1, 4, generator=g)
+    noise = torch.randn(1, 4, 3, generator=g)[..., 0]
+    alpha, sigma = module.noise.alpha(t), module.noise.sigma(t)
+    expected = (alpha * sigma * noise).square().mean()  # posterior mean of N(1, 1) minus 1, for a cell at 1
+    assert first.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_masks_are_those_of_the_condition() -> None:
+    """The network of silent genes finds the rates of Bernoulli variables, and draws have them."""
+    rates_before, rates_after = torch.tensor([0.2, 0.8, 0.5, 0.1]), torch.tensor([0.7, 0.3, 0.5, 0.4])
+
+    def draw(g: torch.Generator, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return tuple(  # type: ignore[return-value]
+            (torch.rand(*shape, 4, generator=g) < rate) * (1 + torch.rand(*shape, 4, generator=g))
+            for rate in (rates_before, rates_after)
+        )
+
+    module = make(4, nonnegative=True, zeros="switch")
+    module.fit_levels(torch.full((4,), 1.5), torch.full((4,), 0.1), rates_before, rates_after[None])
+    train(module, draw, 150)
+    control, _ = draw(generator(7), (8, 64))
+    fixed: Any = batch(8, 64, 4)
+    with torch.no_grad():
+        ends = module.ends(module.average.network, {**fixed, "control": control})
+        torch.testing.assert_close(ends.log_odds.sigmoid().mean(0), rates_after, atol=0.06, rtol=0)
+        cells = module.translate(control, ends, n_steps=4, generators=[generator(i) for i in range(8)])
+    torch.testing.assert_close((cells > 0).float().mean((0, 1)), rates_after, atol=0.07, rtol=0)
+    assert cells.min() >= 0
+
+
+def test_switching_reaches_the_share_and_changes_no_more_than_it_must() -> None:
+    before, after = torch.tensor([[[0.3, 0.6, 0.5]]]), torch.tensor([[[0.6, 0.2, 0.5]]])
+    expressed = torch.rand(1, 40_000, 3, generator=generator(0)) < before
+    found = switch_genes(expressed, before, after, torch.rand(expressed.shape, generator=generator(1)))
+    torch.testing.assert_close(found.float().mean(1), after[0], atol=0.01, rtol=0)
+    torch.testing.assert_close((found != expressed).float().mean(1), (after - before).abs()[0], atol=0.01, rtol=0)
+    assert not (found & ~expressed)[..., 1].any()
+    assert (found | ~expressed)[..., 0].all()
+
+
+def test_nearest_condition_decides_and_certain_genes_are_forced() -> None:
+    module = make(4, nonnegative=True, zeros="nearest")
+    rates = torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.9, 0.1, 0.2, 0.8]])
+    module.fit_levels(torch.ones(4), torch.ones(4), torch.full((4,), 0.5), rates)
+    probability = torch.tensor([[0.999, 0.2, 0.001, 0.7]])
+    torch.testing.assert_close(nearest_rates(probability, rates, n_genes=2), rates[1:])
+    before = torch.full((1, 4), 0.5)
+    ends = BridgeEnds(before, before, before, before, before, probability.logit())
+    expressed = torch.rand(1, 20_000, 4, generator=generator(0)) < 0.5
+    found = module.draw_mask(expressed, ends, torch.rand(expressed.shape, generator=generator(1)))
+    torch.testing.assert_close(found.float().mean((0, 1)), torch.tensor([1.0, 0.1, 0.0, 0.8]), atol=0.015, rtol=0)
+
+
+def test_moved_population_has_the_moved_mean() -> None:
+    rate, level = torch.tensor([[0.01, 0.5, 0.95]]), torch.tensor([[1.5, 1.0, 2.0]])
+    shift = torch.tensor([[0.02, 0.3, 0.5]])
+    after, moved = move_population(rate, level, shift)
+    torch.testing.assert_close(after * moved, rate * level + shift)
+    poisson = -torch.log1p(-after) / -torch.log1p(-rate)
+    torch.testing.assert_close(poisson, (rate * level + shift) / (rate * level), atol=1e-4, rtol=1e-4)
+    still = move_population(rate, level, torch.zeros(1, 3))
+    torch.testing.assert_close(still, (rate, level), atol=1e-5, rtol=1e-5)
+    gone = move_population(rate, level, -10 * torch.ones(1, 3))
+    assert (gone[0] * gone[1] < 0.01 * rate * level).all()
+
+
+def test_one_value_moves_the_scale_of_the_noise_little() -> None:
+    """The typical standard deviation against the largest value, which a single count can multiply."""
+    rng = np.random.default_rng(0)
+    x = np.log1p(rng.poisson(1.0, size=(400, 50)))
+    spread, largest = np.sqrt(x.var(0).mean()), x.max()
+    x[3, 7] = 10 * largest
+    assert np.sqrt(x.var(0).mean()) < 1.1 * spread
+    assert x.max() == 10 * largest
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"n_steps": 0}, "n_steps is 0"),
+        ({"gene_embedding": "scgpt"}, "one of"),
+        ({"representation": "pca"}, "it must be 'genes'"),
+    ],
+)
+def test_bad_hyperparameters(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DolorisConfig(**option)
