@@ -1,4 +1,4 @@
-"""Models, and variants of PerturbDiff that were tried. Used by `quality.py`."""
+"""Models, and variants of them that were tried. Used by `quality.py`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ MODELS: dict[str, Any] = {
     "SetTransformer": pc.SetTransformer,
     "FlowMatching": pc.FlowMatching,
     "ConditionalMonge": pc.ConditionalMonge,
+    "Doloris": pc.Doloris,
+    "Unlasting": pc.Unlasting,
 }
 
 VARIANTS: dict[str, Any] = {
@@ -34,4 +36,7 @@ VARIANTS: dict[str, Any] = {
     "256 wide, 4 deep": partial(pc.PerturbDiff, n_hidden=256, n_layers=4),
     "set of 256": partial(pc.PerturbDiff, set_size=256, n_sets=2),
     "reference": partial(pc.PerturbDiff, preset="reference"),
+    "ConditionalMonge, autoencoder": partial(pc.ConditionalMonge, representation="autoencoder"),
+    "Doloris, shuffled network": partial(pc.Doloris, network="shuffled"),
+    "Doloris, no anchor": partial(pc.Doloris, anchor="none"),
 }
