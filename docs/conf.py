@@ -47,7 +47,10 @@ autosummary_imported_members = True  # `pertcast.data` imports its names on firs
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 typehints_defaults = "braces"
+# A dataclass cannot resolve the type of a field that it inherits from another module; it is then shown as written.
+suppress_warnings = ["sphinx_autodoc_typehints.forward_reference"]
 always_use_bars_union = True
+default_role = "literal"  # what single backticks mean in docstrings
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
 napoleon_use_rtype = True
@@ -65,6 +68,7 @@ bibtex_default_style = "plain"
 # Every reference must resolve. Read the Docs can reach the inventories of other projects; elsewhere (CI, offline work)
 # their names cannot be looked up, and only references inside pertcast are checked.
 nitpicky = True
+nitpick_ignore = [("py:class", "_typeshed.DataclassInstance")]  # exists for type checkers only
 if os.environ.get("READTHEDOCS"):
     intersphinx_mapping = {
         "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
@@ -91,6 +95,8 @@ else:
 
 html_theme = "sphinx_book_theme"
 html_title = project
+html_static_path = ["_static"]
+html_css_files = ["pertcast.css"]
 html_theme_options = {
     "repository_url": repository,
     "repository_branch": "main",
@@ -98,7 +104,9 @@ html_theme_options = {
     "use_repository_button": True,
     "use_issues_button": True,
     "use_edit_page_button": True,
+    "navbar_persistent": [],  # the sidebar has the search
 }
+toc_object_entries_show_parents = "hide"
 ogp_site_url = "https://pertcast.readthedocs.io/"
 # A text-only preview: drawing preview images would need fonts from the network.
 ogp_social_cards = {"enable": False}

@@ -14,9 +14,12 @@ import pertcast
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = {
     "ConditionalMonge",
+    "Doloris",
     "FlowMatching",
     "PerturbDiff",
+    "PopulationEncoder",
     "SetTransformer",
+    "Unlasting",
     "__version__",
     "anchor",
     "baselines",
@@ -24,6 +27,7 @@ PUBLIC = {
     "diffusion",
     "model",
     "module",
+    "network",
     "nn",
     "pl",
     "pp",
@@ -69,7 +73,7 @@ def test_names_are_imported_on_first_use() -> None:
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
-    expected = r"'pertcast' has no attribute 'Perturbdiff'; it has ConditionalMonge, FlowMatching"
+    expected = r"'pertcast' has no attribute 'Perturbdiff'; it has ConditionalMonge, Doloris, FlowMatching"
     with pytest.raises(AttributeError, match=expected):
         _ = getattr(pertcast, "Perturbdiff")  # noqa: B009 - mypy knows that the name does not exist
 

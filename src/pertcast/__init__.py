@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "ConditionalMonge",
+    "Doloris",
     "FlowMatching",
     "PerturbDiff",
+    "PopulationEncoder",
     "SetTransformer",
+    "Unlasting",
     "__version__",
     "anchor",
     "baselines",
@@ -21,6 +24,7 @@ __all__ = [
     "diffusion",
     "model",
     "module",
+    "network",
     "nn",
     "pl",
     "pp",
@@ -31,11 +35,43 @@ __all__ = [
 
 __version__ = version("pertcast")
 
-_MODELS = frozenset({"ConditionalMonge", "FlowMatching", "PerturbDiff", "SetTransformer"})
+_MODELS = frozenset(
+    {
+        "ConditionalMonge",
+        "Doloris",
+        "FlowMatching",
+        "PerturbDiff",
+        "PopulationEncoder",
+        "SetTransformer",
+        "Unlasting",
+    }
+)
 
 if TYPE_CHECKING:
-    from pertcast import anchor, baselines, data, diffusion, model, module, nn, pl, pp, representation, tl, transport
-    from pertcast.model import ConditionalMonge, FlowMatching, PerturbDiff, SetTransformer
+    from pertcast import (
+        anchor,
+        baselines,
+        data,
+        diffusion,
+        model,
+        module,
+        network,
+        nn,
+        pl,
+        pp,
+        representation,
+        tl,
+        transport,
+    )
+    from pertcast.model import (
+        ConditionalMonge,
+        Doloris,
+        FlowMatching,
+        PerturbDiff,
+        PopulationEncoder,
+        SetTransformer,
+        Unlasting,
+    )
 else:
 
     def __getattr__(name: str) -> object:

@@ -4,11 +4,13 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import anndata
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from pertcast.baselines import NoEffect
 from pertcast.data._matrix_checks import check_matrix, looks_like_counts
 
 if TYPE_CHECKING:
@@ -69,7 +71,9 @@ def test_a_good_screen_is_accepted(make_screen: Callable[..., Any], toy_model: A
         ({"batch_key": "perturbation"}, ValueError, "'perturbation' holds the perturbation, so it cannot also be"),
         ({"categorical_covariate_keys": ["cell_type"]}, ValueError, "'cell_type' is named more than once"),
         ({"control": "ctrl"}, ValueError, r"no label 'ctrl'.*Did you mean control='control'.*'control' \(120 cells\)"),
-        ({"control": 0}, TypeError, "`control` must be a string, but found 0"),
+        ({"control": 0}, TypeError, "`control` must be a string, but found 0.*control='0'"),
+        ({"cell_type_key": ["cell_type", "sex"]}, TypeError, "`cell_type_key` must be the name of one column, but"),
+        ({"perturbation_key": None}, TypeError, "`perturbation_key` must be the name of one column, but found None"),
     ],
 )
 def test_bad_arguments(
@@ -80,6 +84,29 @@ def test_bad_arguments(
     message: str,
 ) -> None:
     assert_refused(toy_model, make_screen(), error, message, **arguments)
+
+
+def test_misspelt_arguments(make_screen: Callable[..., Any]) -> None:
+    for name, message in (
+        ("celltype_key", r"`setup_anndata` has no argument 'celltype_key'. Did you mean 'cell_type_key'\?"),
+        ("labels_key", r"no argument 'labels_key'\. .*Arguments are perturbation_key, control, cell_type_key"),
+    ):
+        arguments: Any = {name: "cell_type"}
+        with pytest.raises(TypeError, match=message):
+            NoEffect.setup_anndata(make_screen(), **arguments)
+
+
+def test_counts_in_a_layer(make_screen: Callable[..., Any], toy_model: Any) -> None:
+    adata = make_screen()
+    adata.layers["counts"] = adata.X.ceil()
+    message = r"adata\.layers\['counts'\] looks like raw counts.*leave `layer` out if `adata\.X` is\."
+    assert_refused(toy_model, adata, ValueError, message, layer="counts")
+
+
+def test_mudata_in_place_of_anndata(make_screen: Callable[..., Any]) -> None:
+    mdata = mudata.MuData({"rna": make_screen()})
+    with pytest.raises(ValueError, match=r"This is a MuData.*`setup_mudata`.*modalities=\{'layer': 'rna'\}"):
+        NoEffect.setup_anndata(mdata)
 
 
 def test_view(make_screen: Callable[..., Any], toy_model: Any) -> None:

@@ -17,7 +17,7 @@ from pertcast.data._request import trained_dosages
 from pertcast.data._setup import ScreenSetupMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SETUP: dict[str, Any] = {
@@ -52,6 +52,10 @@ class Jitter(ScreenSetupMixin, PredictMixin, BaseModelClass):
             "progressbar": False,
         }
         return self._predict(adata, perturbations, **shared | options)
+
+    def _predict_tasks(self, query: Any, tasks: Any, *, batch_size: Any, options: Any) -> Iterator[np.ndarray]:
+        for task in tasks:
+            yield self._predict_task(query, task, batch_size=batch_size, options=options)
 
     def _predict_task(self, query: Any, task: Any, *, batch_size: Any, options: Any) -> np.ndarray:
         shift = len(task.part_names) + task.dosage + self.noise * task.rng().random()
@@ -276,6 +280,7 @@ class TestPerturbations:
             ([], ValueError, "`perturbations` is empty"),
             (["A", "B/y"], ValueError, "Unknown perturbation 'B/y'.*Did you mean 'B/x'"),
             ([3], TypeError, "must be a string, but found 3"),
+            (3, TypeError, "must be a name or a list of names, but found 3.*: '3'"),
             ("A+", ValueError, "empty part"),
         ],
     )
@@ -485,4 +490,4 @@ class TestModelState:
         model.predict(controls, ["A"], progressbar=False)
         assert capsys.readouterr().out == ""
         model.predict(controls, ["A"], progressbar=True)
-        assert "A: 100%" in capsys.readouterr().out
+        assert "Predicting A: 100%" in capsys.readouterr().out

@@ -211,6 +211,14 @@ def test_errors_name_what_is_wrong(
 def test_genes_must_be_there_and_unique(controls: Any, metadata: Any) -> None:
     with pytest.raises(ValueError, match="2 of the 12 genes of the model are missing.*'g0', 'g1'"):
         ControlQuery.from_adata(controls[:, 2:].copy(), metadata)
+    renamed = controls.copy()
+    renamed.var["symbol"] = renamed.var_names
+    renamed.var_names = [f"ENSG{i}" for i in range(renamed.n_vars)]
+    with pytest.raises(
+        ValueError,
+        match=r"12 of the 12 genes.* The names here are 'ENSG0', .*; such names are in adata\.var\['symbol'\]",
+    ):
+        ControlQuery.from_adata(renamed, metadata)
     controls.var_names = [*controls.var_names[:-1], "g0"]
     with pytest.raises(ValueError, match="holds 1 names more than once: 'g0'"):
         ControlQuery.from_adata(controls, metadata)

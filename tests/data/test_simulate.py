@@ -253,6 +253,14 @@ def test_parts_of_the_model_have_their_own_seeds() -> None:
     assert pairs[0] < pairs[1] < pairs[2] < pairs[3]
 
 
+def test_default_number_of_pairs_is_four_where_there_are_so_many() -> None:
+    for n_perturbations, n_pairs in ((1, 0), (2, 1), (3, 3), (4, 4), (6, 4)):
+        names = set(make_screen(1, n_genes=20, n_perturbations=n_perturbations).obs["perturbation"])
+        assert sum("+" in name for name in names) == n_pairs
+    with pytest.raises(ValueError, match="2 perturbations have 1 pairs"):
+        make_screen(1, n_genes=20, n_perturbations=2, combinations=4)
+
+
 def test_round_trip_through_h5ad(screen: Any, tmp_path: Path) -> None:
     screen.write_h5ad(tmp_path / "screen.h5ad")
     back = anndata.read_h5ad(tmp_path / "screen.h5ad")

@@ -46,9 +46,8 @@ def test_mixed_precision_is_chosen_switched_off_and_close(screen: Any, monkeypat
     predictions = {}
     for precision in ("bf16-mixed", "32-true"):
         model = make(screen.copy())
-        model.train(
-            max_epochs=2, steps_per_epoch=5, **QUICK, **({} if precision == "bf16-mixed" else {"precision": 32})
-        )
+        switch: dict[str, Any] = {} if precision == "bf16-mixed" else {"precision": "32-true"}
+        model.train(max_epochs=2, steps_per_epoch=5, **QUICK, **switch)
         assert model.trainer.precision == precision
         assert all(weight.dtype == torch.float32 for weight in model.module.parameters())
         model.module.gate.set(1.0)

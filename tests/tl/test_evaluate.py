@@ -202,10 +202,27 @@ def test_baselines_are_trained_on_the_training_cells_alone(screen: Any) -> None:
         assert value["PerturbationShift", name] == pytest.approx(np.square(error).mean(), rel=1e-3)
 
 
+def test_what_all_baselines_say_of_the_controls_is_said_once(screen: Any, caplog: pytest.LogCaptureFixture) -> None:
+    control = (screen.obs["perturbation"] == "control").to_numpy()
+    batches = np.where(control, "none", "treated")  # no condition has controls in its batch
+    screen = screen.copy()
+    screen.obs["batch"] = batches
+    held = (screen.obs["cell_type"] == "type_0").to_numpy() & ~control
+    for _ in range(2):  # nothing is remembered between calls
+        caplog.clear()
+        pc.tl.evaluate(
+            screen[held].copy(), {}, train=screen[~held].copy(), groupby="cell_type", batch_key="batch",
+            baselines=["PerturbationShift", "ContextMean", "PerturbedMean"], metrics="shift", progressbar=False,
+        )  # fmt: skip
+        said = [record.getMessage() for record in caplog.records if record.name == "pertcast.data._controls"]
+        assert len(said) == 1
+        assert "not from the same context and batch" in said[0]
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"groupby": "celltype"}, KeyError, "celltype"),
+        ({"groupby": "celltype"}, KeyError, "'celltype'.*Did you mean 'cell_type'.*Columns: 'perturbation'"),
         ({"metrics": "energy_distanc"}, ValueError, "Did you mean 'energy_distance'"),
         ({"control": "ctrl"}, ValueError, "no control cells"),
         ({"predicted": {"ceiling": None}}, ValueError, "taken by"),

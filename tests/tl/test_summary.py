@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,14 @@ def test_undefined_values_are_left_out_and_said() -> None:
     at_ceiling = summary({"shift": [0.0], "mine": [0.5], "ceiling": [0.1]})
     assert at_ceiling.loc["mine", "reason"] == "the best baseline cannot be told from the noise ceiling"
     assert "no noise ceiling" in summary({"shift": [1.0], "mine": [0.5]}).loc["mine", "reason"]
+
+
+def test_there_is_a_text_for_every_reason() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = summary({"control": [4.0, 5], "shift": [3.0, 2], "mine": [1.0, 2], "ceiling": [0.0, 0.5]})
+    assert found["reason"].tolist() == [""] * 4
+    assert set(summary({"shift": [np.nan], "ceiling": [np.nan]})["reason"]) == {"not defined"}
 
 
 def test_baselines_and_order_of_rows_do_not_matter() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pertcast as pc
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
     import pandas as pd
     from anndata import AnnData
@@ -78,8 +80,9 @@ def run_benchmark(file: Path, out: Path, options: BenchmarkOptions) -> pd.DataFr
     keys["dosage_key"] = options.dosage_key
     split_key = options.split_key or _split(adata, options, keys)
     setup = {**keys, "layer": options.layer, "perturbation_embedding_key": options.embedding_key}
-    names = [name for name in options.models if name not in pc.baselines.__all__]
-    extra = [name for name in options.models if name in pc.baselines.__all__]
+    known = _concrete(pc.baselines)
+    names = [name for name in options.models if name not in known]
+    extra = [name for name in options.models if name in known]
     models = {name: _model(name) for name in names}
     baselines: Any = "all" if options.baselines is None else [*options.baselines, *extra]
     predictions: dict[str, AnnData] = {}
@@ -146,12 +149,17 @@ def _split(adata: AnnData, options: BenchmarkOptions, keys: dict[str, Any]) -> s
 
 
 def _model(name: str) -> type:
-    if name not in pc.model.__all__:
+    models = _concrete(pc.model)
+    if name not in models:
         raise ValueError(
-            f"Unknown model {name!r}. Models: {', '.join(pc.model.__all__)}; baselines: "
-            f"{', '.join(pc.baselines.__all__)}."
+            f"Unknown model {name!r}. Models: {', '.join(models)}; baselines: {', '.join(_concrete(pc.baselines))}."
         )
     return getattr(pc.model, name)
+
+
+def _concrete(package: ModuleType) -> list[str]:
+    """Names of the classes of a package that are not bases of others."""
+    return [name for name in package.__all__ if not inspect.isabstract(getattr(package, name))]
 
 
 def _plot(scores: pd.DataFrame, metric: str, path: Path) -> None:

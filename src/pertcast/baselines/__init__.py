@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pertcast.baselines._additive_shift import AdditiveShift
+from pertcast.baselines._base import Baseline
 from pertcast.baselines._bilinear_ridge import BilinearRidge
 from pertcast.baselines._context_mean import ContextMean
 from pertcast.baselines._context_weighted import ContextWeightedShift
@@ -16,6 +17,7 @@ from pertcast.baselines._perturbed_mean import PerturbedMean
 
 __all__ = [
     "AdditiveShift",
+    "Baseline",
     "BilinearRidge",
     "ContextMean",
     "ContextWeightedShift",

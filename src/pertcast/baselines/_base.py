@@ -13,11 +13,12 @@ from scvi.module.base import BaseModuleClass
 from pertcast.data._messages import shorten
 from pertcast.data._prediction import PredictMixin
 from pertcast.data._request import Request, trained_dosages
+from pertcast.data._saving import SavingMixin
 from pertcast.data._screen import screen_from_manager
 from pertcast.data._setup import ScreenSetupMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -57,10 +58,11 @@ class _NoParameters(BaseModuleClass):
         return torch.device("cpu")
 
 
-class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
-    """Base of the baselines. Each predicted cell is made from one control cell.
+class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
+    """Base of the baselines, and of those that you write. Each predicted cell is made from one control cell.
 
-    ``ignores_perturbation`` says whether the name of the perturbation makes no difference to the prediction.
+    A subclass says what to learn and what to forecast; registration, checks, matched controls, prediction in parts,
+    saving and loading are inherited.
 
     Values are left as they come, so they may be below 0 where the data are not.
 
@@ -70,11 +72,55 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
         Screen that was registered with ``setup_anndata`` or ``setup_mudata`` of this class.
     registry
         Registry of a saved model, in place of the screen.
+
+    Notes
+    -----
+    A subclass must define
+
+    * ``_fit(screen, conditions)``: learn from the conditions (ids of ``screen.index``) of a
+      :class:`~pertcast.data.Screen`. ``screen.X`` is the expression ``[N, G]``, ``screen.index.rows(condition)`` are
+      the rows of a condition and ``screen.controls.rows(condition)`` those of its controls. What is learned goes into
+      attributes that end in ``_``: these are saved.
+    * ``_forecast(query, population, request)``: return the function from control cells ``[n, G]`` to predicted cells
+      ``[n, G]`` of one control population of a :class:`~pertcast.data.ControlQuery` under one
+      :class:`~pertcast.data.Request`. ``query.mean(population.pool)`` is the mean of the controls.
+
+    It may define
+
+    * ``_check_requests(requests, metadata, unseen=...)``: call that of the base, which refuses unknown names, and raise
+      a :class:`ValueError` for what cannot be predicted. It is called before any work is done.
+    * ``__init__``, for further arguments: call that of the base, set attributes, and end with
+      ``self.init_params_ = self._get_init_params(locals())``.
+    * ``is_point`` and ``ignores_perturbation``.
+
+    Examples
+    --------
+    The mean shift of all perturbed cells, whatever the perturbation:
+
+    >>> import numpy as np
+    >>> import pertcast as pc
+    >>> class OverallShift(pc.baselines.Baseline):
+    ...     ignores_perturbation = True
+    ...
+    ...     def _fit(self, screen, conditions):
+    ...         rows, controls = screen.index.rows, screen.controls.rows
+    ...         shifts = [screen.X[rows(c)].mean(0) - screen.X[controls(c)].mean(0) for c in conditions]
+    ...         self.shift_ = np.asarray(np.mean(shifts, axis=0)).ravel()
+    ...
+    ...     def _forecast(self, query, population, request):
+    ...         return lambda cells: cells + self.shift_
+    >>> adata = pc.data.simulate_screen(10, n_genes=30, n_cell_types=2, n_perturbations=2, seed=0)
+    >>> OverallShift.setup_anndata(adata, cell_type_key="cell_type")
+    >>> model = OverallShift(adata)
+    >>> model.train()
+    >>> model.predict(perturbations="pert_0", progressbar=False).shape
+    (60, 30)
     """
 
     is_point: bool = False
-    ignores_perturbation: bool = False
     """Whether all predicted cells of a population are equal. Only metrics of the mean are meaningful then."""
+    ignores_perturbation: bool = False
+    """Whether the name of the perturbation makes no difference to the prediction."""
 
     def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None:
         super().__init__(adata, registry)
@@ -185,13 +231,31 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
 
     @abstractmethod
     def _fit(self, screen: Screen, conditions: np.ndarray) -> None:
-        """Learn from some conditions of a screen; what is kept goes into attributes ending in ``_``."""
+        """Learn from some conditions of a screen; what is kept goes into attributes ending in ``_``.
+
+        Parameters
+        ----------
+        screen
+            The registered screen.
+        conditions
+            Ids of the conditions to learn from, sorted.
+        """
 
     @abstractmethod
     def _forecast(
         self, query: ControlQuery, population: ControlPopulation, request: Request
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the function from control cells of a population to predicted cells, ``[n, G]`` both."""
+        """Return the function from control cells of a population to predicted cells, ``[n, G]`` both.
+
+        Parameters
+        ----------
+        query
+            Control cells that the user gave, and what is known of the training data.
+        population
+            Which of them are to be perturbed.
+        request
+            Perturbation and dosage.
+        """
 
     def _check_requests(
         self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen
@@ -200,15 +264,21 @@ class Baseline(ScreenSetupMixin, PredictMixin, BaseModelClass):
         metadata.vocabulary.encode([request.perturbation for request in requests])
         return {}
 
-    def _predict_task(
-        self, query: ControlQuery, task: PredictionTask, *, batch_size: int | None, options: Mapping[str, Any]
-    ) -> np.ndarray:
-        forecast = self._forecast(query, task.population, Request(task.perturbation, task.dosage))
-        values = np.empty((len(task.sources), len(query.metadata.var_names)), dtype=np.float32)
+    def _predict_tasks(
+        self,
+        query: ControlQuery,
+        tasks: Sequence[PredictionTask],
+        *,
+        batch_size: int | None,
+        options: Mapping[str, Any],
+    ) -> Iterator[np.ndarray]:
         step = batch_size or _BATCH_SIZE
-        for start in range(0, len(values), step):
-            values[start : start + step] = forecast(query.gather(task.sources[start : start + step]))
-        return values
+        for task in tasks:
+            forecast = self._forecast(query, task.population, Request(task.perturbation, task.dosage))
+            values = np.empty((len(task.sources), len(query.metadata.var_names)), dtype=np.float32)
+            for start in range(0, len(values), step):
+                values[start : start + step] = forecast(query.gather(task.sources[start : start + step]))
+            yield values
 
     def _unmeasured(self, what: str, missing: Sequence[str], request: Request, metadata: ScreenMetadata) -> ValueError:
         """Return the error that something of some perturbations is not known at the dosage of a request."""

@@ -12,6 +12,8 @@ __all__ = [
     "REGISTRY_KEYS",
     "ConditionIndex",
     "ConditionSplit",
+    "ControlPopulation",
+    "ControlQuery",
     "MatchLevel",
     "MatchedControls",
     "PerturbationVocabulary",
@@ -19,6 +21,7 @@ __all__ = [
     "PopulationDataModule",
     "PopulationDataset",
     "PopulationSampler",
+    "Request",
     "RowGroups",
     "Screen",
     "ScreenMetadata",
@@ -28,6 +31,8 @@ __all__ = [
     "align_genes",
     "canonical_name",
     "check_matrix",
+    "drug_embedding",
+    "effect_embedding",
     "gather_rows",
     "match_controls",
     "parse_perturbation",
@@ -46,6 +51,8 @@ _MODULE_OF_NAME = {
     "REGISTRY_KEYS": "_constants",
     "ConditionIndex": "_index",
     "ConditionSplit": "_split",
+    "ControlPopulation": "_query",
+    "ControlQuery": "_query",
     "MatchLevel": "_controls",
     "MatchedControls": "_controls",
     "PerturbationVocabulary": "_vocabulary",
@@ -53,6 +60,7 @@ _MODULE_OF_NAME = {
     "PopulationDataModule": "_datamodule",
     "PopulationDataset": "_dataset",
     "PopulationSampler": "_sampler",
+    "Request": "_request",
     "RowGroups": "_groups",
     "Screen": "_screen",
     "ScreenMetadata": "_screen",
@@ -62,6 +70,8 @@ _MODULE_OF_NAME = {
     "align_genes": "_genes",
     "canonical_name": "_grammar",
     "check_matrix": "_matrix_checks",
+    "drug_embedding": "_drugs",
+    "effect_embedding": "_effects",
     "gather_rows": "_matrix",
     "match_controls": "_controls",
     "parse_perturbation": "_grammar",
@@ -81,6 +91,8 @@ if TYPE_CHECKING:
     from pertcast.data._controls import MatchedControls, MatchLevel, match_controls
     from pertcast.data._datamodule import PopulationDataModule
     from pertcast.data._dataset import PopulationBatch, PopulationDataset
+    from pertcast.data._drugs import drug_embedding
+    from pertcast.data._effects import effect_embedding
     from pertcast.data._genes import align_genes
     from pertcast.data._grammar import canonical_name, parse_perturbation
     from pertcast.data._groups import RowGroups
@@ -88,7 +100,9 @@ if TYPE_CHECKING:
     from pertcast.data._matrix import gather_rows, row_major
     from pertcast.data._matrix_checks import check_matrix
     from pertcast.data._pseudobulk import ShiftTable, population_means, population_moments
+    from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._registration import register_anndata
+    from pertcast.data._request import Request
     from pertcast.data._sampler import PopulationSampler, SequentialPopulations, SetRequest
     from pertcast.data._screen import Screen, ScreenMetadata, screen_from_manager, screen_metadata_from_registry
     from pertcast.data._simulate import simulate_screen

@@ -160,7 +160,10 @@ def check_perturbations(
         If a name does not parse, or control or perturbed cells are missing.
     """
     if not isinstance(control, str):
-        raise TypeError(f"`control` must be a string, but found {control!r}. Labels are compared as strings.")
+        raise TypeError(
+            f"`control` must be a string, but found {control!r}. Labels are compared as strings: write "
+            f"control={str(control)!r}."
+        )
     try:
         is_perturbed = np.array([bool(parse_perturbation(name, control)) for name in names], dtype=bool)
     except ValueError as error:

@@ -62,11 +62,21 @@ def align_genes(adata: AnnData, var_names: Sequence[str] | pd.Index) -> np.ndarr
     if len(missing):
         raise ValueError(
             f"{len(missing)} of the {len(wanted)} genes of the model are missing from adata.var_names: "
-            f"{shorten(missing)}. Give the cells with all genes of the training data (`model.get_var_names()`), in any "
-            "order and named in the same way."
+            f"{shorten(missing)}.{_where_names_are(adata, wanted)} Give the cells with all genes of the training data "
+            "(`model.get_var_names()`), in any order and named in the same way."
         )
     logger.info("Genes brought into the order of the model: %d of %d columns are used.", len(wanted), adata.n_vars)
     return positions.astype(np.int64)
+
+
+def _where_names_are(adata: AnnData, wanted: pd.Index) -> str:
+    """Write a sentence on the names that the cells have, if none of the wanted ones is among them."""
+    if adata.var_names.isin(wanted).any():
+        return ""
+    var: pd.DataFrame = adata.var  # type: ignore[assignment]
+    columns = [str(name) for name in var if var[name].astype(str).isin(wanted).any()]
+    hint = f"; such names are in adata.var[{columns[0]!r}]" if columns else ""
+    return f" The names here are {shorten(adata.var_names, 3)}{hint}."
 
 
 def require_same_genes(found: Sequence[str] | pd.Index, expected: Sequence[str] | pd.Index) -> None:

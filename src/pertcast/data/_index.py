@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = ["ConditionIndex"]
+
+_PACKAGE = str(Path(__file__).resolve().parents[1])  # warnings name the line of the user that led here
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -275,7 +278,7 @@ class ConditionIndex:
             f"{len(skipped)} of {np.count_nonzero(~self.is_control)} perturbed conditions have fewer than "
             f"min_cells={min_cells} cells and are skipped: {listed}.",
             UserWarning,
-            stacklevel=3,
+            skip_file_prefixes=(_PACKAGE,),
         )
 
     def __repr__(self) -> str:

@@ -89,8 +89,9 @@ class ScreenKeys:
             return
         if self.modality("layer") is None:
             raise ValueError(
-                "`modalities` must say which modality holds the expression, for example "
-                f"modalities={{'layer': {next(iter(adata.mod))!r}}}; this MuData has {shorten(adata.mod)}."
+                "This is a MuData: register it with `setup_mudata`, where `modalities` must say which modality holds "
+                f"the expression, for example modalities={{'layer': {next(iter(adata.mod))!r}}}; this MuData has "
+                f"{shorten(adata.mod)}."
             )
         arguments = [field.name for field in fields(self) if field.name not in ("control", "modalities")]
         for argument, modality in (self.modalities or {}).items():
@@ -116,10 +117,17 @@ class ScreenKeys:
         Raises
         ------
         TypeError
-            If a string is given in place of a list.
+            If a string is given in place of a list, or something else in place of the name of a column.
         ValueError
             If the perturbation is also the context, batch or split, or a context column is named twice.
         """
+        for argument in ("perturbation_key", "cell_type_key", "batch_key", "dosage_key", "split_key"):
+            named = getattr(self, argument)
+            if not (isinstance(named, str) or (named is None and argument != "perturbation_key")):
+                raise TypeError(
+                    f"`{argument}` must be the name of one column, but found {named!r}. Further columns of the context "
+                    "go into `categorical_covariate_keys`."
+                )
         for argument in ("categorical_covariate_keys", "continuous_covariate_keys"):
             named = getattr(self, argument)
             if isinstance(named, str):

@@ -65,11 +65,17 @@ def check_matrix(
     if counts:
         _check_counts(X, obs_names, var_names, where)
     elif looks_like_counts(X):
+        in_layer = "layers[" in where
+        fix = (
+            "Name a layer that is normalised, or leave `layer` out if `adata.X` is"
+            if in_layer
+            else "Keep the counts with `adata.layers['counts'] = adata.X.copy()` if you need them, and run "
+            "`sc.pp.normalize_total(adata, target_sum=1e4); sc.pp.log1p(adata)`; or name a layer that is normalised "
+            "with `layer=...`"
+        )
         raise ValueError(
             f"{where} looks like raw counts (non-negative integers up to {X.max():g}), but log-normalised values are "
-            "expected. Keep the counts with `adata.layers['counts'] = adata.X.copy()` if you need them, and run "
-            "`sc.pp.normalize_total(adata, target_sum=1e4); sc.pp.log1p(adata)`; or name a layer that is normalised "
-            "with `layer=...`."
+            f"expected. {fix}."
         )
 
 

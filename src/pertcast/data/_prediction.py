@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,7 @@ __all__ = ["PredictMixin"]
 class PredictMixin:
     """Gives a model the shared part of ``predict``; mix it in before :class:`~scvi.model.base.BaseModelClass`.
 
-    A model implements :meth:`_predict_task` or :meth:`_predict_tasks`, sets ``self.dosages_`` to what
+    A model implements :meth:`_predict_tasks`, sets ``self.dosages_`` to what
     :func:`~pertcast.data._request.trained_dosages` returns when it is trained, and calls :meth:`_predict` from its own
     ``predict``. It may refuse requests early in :meth:`_check_requests`.
     """
@@ -47,28 +48,7 @@ class PredictMixin:
 
         def _check_if_trained(self, warn: bool = ..., message: str = ...) -> None: ...
 
-    def _predict_task(
-        self, query: ControlQuery, task: PredictionTask, *, batch_size: int | None, options: Mapping[str, Any]
-    ) -> np.ndarray:
-        """Predict the cells of one task.
-
-        Parameters
-        ----------
-        query
-            Control cells: ``query.gather(rows)`` reads them.
-        task
-            What to predict. All randomness must come from ``task.seed``.
-        batch_size
-            Number of cells, or sets of cells, to process at once. It must not change the result.
-        options
-            Options of the model, as given to :meth:`_predict`.
-
-        Returns
-        -------
-        float32 ``[len(task.sources), G]``.
-        """
-        raise NotImplementedError
-
+    @abstractmethod
     def _predict_tasks(
         self,
         query: ControlQuery,
@@ -77,21 +57,24 @@ class PredictMixin:
         batch_size: int | None,
         options: Mapping[str, Any],
     ) -> Iterator[np.ndarray]:
-        """Predict the cells of all tasks, in their order; one by one unless a model can take several together.
+        """Predict the cells of all tasks, in their order.
 
         Parameters
         ----------
-        query, batch_size, options
-            As for :meth:`_predict_task`.
+        query
+            Control cells: ``query.gather(rows)`` reads them.
         tasks
-            What to predict. The result for a task must not depend on the others.
+            What to predict. All randomness of a task must come from ``task.seed``, and its result must not depend on
+            the others.
+        batch_size
+            Number of cells, or sets of cells, to process at once. It must not change the result.
+        options
+            Options of the model, as given to :meth:`_predict`.
 
         Yields
         ------
         float32 ``[len(task.sources), G]`` for each task.
         """
-        for task in tasks:
-            yield self._predict_task(query, task, batch_size=batch_size, options=options)
 
     def _check_requests(
         self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen
@@ -158,7 +141,7 @@ class PredictMixin:
         seed
             Seed of all draws.
         batch_size
-            Handed to :meth:`_predict_task`.
+            Handed to :meth:`_predict_tasks`.
         key_added
             Also write the predictions into ``adata``; see :func:`~pertcast.data._key_added.write_predictions`.
         progressbar
@@ -166,7 +149,7 @@ class PredictMixin:
         unseen
             What to do about perturbations that were never measured.
         options
-            Options of the model. They are handed to :meth:`_predict_task`, and those that are not ``None`` are written
+            Options of the model. They are handed to :meth:`_predict_tasks`, and those that are not ``None`` are written
             to ``uns["pertcast"]``.
 
         Raises
@@ -205,7 +188,7 @@ class PredictMixin:
         bar = track(tasks, description="Predicting", disable=not progressbar, style="tqdm")
         for task in bar:
             if progressbar:
-                bar.set_description(task.perturbation, refresh=False)
+                bar.set_description(f"Predicting {task.perturbation}", refresh=False)
             values = next(drawn)
             if not np.isfinite(values).all():
                 raise RuntimeError(

@@ -25,6 +25,7 @@ from pertcast.data._factors import ScreenFactors
 from pertcast.data._fields import DosageField, ExpressionField, JointLabelField, LabelField, UnsTableField
 from pertcast.data._index import ConditionIndex
 from pertcast.data._keys import ScreenKeys
+from pertcast.data._messages import did_you_mean
 from pertcast.data._split import Part, read_split_labels, split_of_conditions
 
 if TYPE_CHECKING:
@@ -81,10 +82,11 @@ def register_anndata(
     KeyError
         If a column, layer or key does not exist.
     TypeError
-        If something has the wrong type.
+        If something has the wrong type, or an argument does not exist.
     ValueError
         If the data are not a screen that a model can learn from. The message says why and what to do.
     """
+    _check_options(setup_method_args, kwargs)
     keys = ScreenKeys(
         perturbation_key=perturbation_key,
         control=control,
@@ -104,6 +106,16 @@ def register_anndata(
     manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
     manager.register_fields(adata, **kwargs)
     cls.register_manager(manager)
+
+
+def _check_options(setup_method_args: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Raise if options were given that only a transfer from a saved model has, most likely misspelt arguments."""
+    if options and "source_registry" not in options:
+        method = setup_method_args.get("setup_method_name", "setup_anndata")
+        known, unknown = list(setup_method_args["setup_args"]), next(iter(options))
+        raise TypeError(
+            f"`{method}` has no argument {unknown!r}.{did_you_mean(unknown, known)} Arguments are {', '.join(known)}."
+        )
 
 
 def build_fields(keys: ScreenKeys, *, for_mudata: bool = False) -> list[BaseAnnDataField]:

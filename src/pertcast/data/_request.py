@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -125,6 +125,11 @@ def _names(perturbations: str | Sequence[str] | None, metadata: ScreenMetadata, 
     """Canonical names of the perturbations."""
     if perturbations is None:
         return list(metadata.perturbations)
+    if not isinstance(perturbations, Iterable):
+        raise TypeError(
+            f"`perturbations` must be a name or a list of names, but found {perturbations!r}. Names are strings: "
+            f"{str(perturbations)!r}."
+        )
     raw = [perturbations] if isinstance(perturbations, str) else list(perturbations)
     if not raw:
         raise ValueError("`perturbations` is empty. Name at least one, or leave it out to predict all.")

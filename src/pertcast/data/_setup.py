@@ -1,9 +1,10 @@
-"""The verbs with which every model takes in a screen."""
+"""The verbs with which every model takes in a screen, and what a model says of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pertcast.data._describe import describe_model
 from pertcast.data._registration import register_anndata
 
 if TYPE_CHECKING:
@@ -17,10 +18,16 @@ __all__ = ["ScreenSetupMixin"]
 
 
 class ScreenSetupMixin:
-    """Gives a model ``setup_anndata`` and ``setup_mudata``; mix it in before :class:`~scvi.model.base.BaseModelClass`.
+    """Gives a model ``setup_anndata``, ``setup_mudata`` and a text that says what was registered.
+
+    Mix it in before :class:`~scvi.model.base.BaseModelClass`.
 
     Every model class keeps its own register, so call the method of the class that you will train.
     """
+
+    def __repr__(self) -> str:
+        """Return the settings, whether the model is trained, and what was registered."""
+        return describe_model(self)
 
     @classmethod
     def setup_anndata(

@@ -37,7 +37,7 @@ def simulate_screen(
     n_batches: int = 2,
     n_perturbations: int = 6,
     n_programmes: int = 8,
-    combinations: bool | int = 4,
+    combinations: bool | int | None = None,
     dosages: Sequence[float] | None = None,
     effect_size: float = 1.0,
     interaction: float = 0.5,
@@ -61,13 +61,20 @@ def simulate_screen(
         Cells in each population, over all batches.
     n_genes
         G, at least 20.
-    n_cell_types, n_donors, n_batches, n_perturbations
-        Number of levels, at least 1. With one batch there is no batch effect.
+    n_cell_types
+        Number of cell types, at least 1.
+    n_donors
+        Number of donors, at least 1.
+    n_batches
+        Number of batches, at least 1. With one there is no batch effect.
+    n_perturbations
+        Number of single perturbations, at least 1.
     n_programmes
         Number of response programmes that the perturbations share, at least 1. Marker, receptor, state and private
         programmes come on top.
     combinations
         Pairs of perturbations to add to the singles: `True` for all pairs, `False` or 0 for none, otherwise how many.
+        `None` means four, or all pairs where there are fewer.
     dosages
         Positive dosages, in arbitrary units, at which every perturbation and combination is given (both parts of a
         combination at the same one). `None` means one dosage, 1.0. Control has dosage 0.

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ScreenDesign", "check_amount", "check_combinations", "check_count", "check_dosages"]
 
+_DEFAULT_COMBINATIONS = 4
+
 
 @dataclass(frozen=True)
 class ScreenDesign:
@@ -64,9 +66,11 @@ def check_amount(name: str, value: Any, *, maximum: float = np.inf, positive: bo
     return number
 
 
-def check_combinations(combinations: bool | int, n_perturbations: int) -> int:
+def check_combinations(combinations: bool | int | None, n_perturbations: int) -> int:
     """Return the number of pairs that `combinations` asks for."""
     available = n_perturbations * (n_perturbations - 1) // 2
+    if combinations is None:
+        return min(_DEFAULT_COMBINATIONS, available)
     if isinstance(combinations, bool):
         return available if combinations else 0
     n_pairs = check_count("combinations", combinations, minimum=0)

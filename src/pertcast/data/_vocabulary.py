@@ -8,7 +8,7 @@ import numpy as np
 
 from pertcast.data._embedding import read_embedding
 from pertcast.data._grammar import parse_perturbation
-from pertcast.data._messages import did_you_mean
+from pertcast.data._messages import did_you_mean, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -207,9 +207,10 @@ class PerturbationVocabulary:
             return code
         where = f"{unit!r}" if unit == name.strip() else f"{unit!r} (in {name!r})"
         raise ValueError(
-            f"Unknown perturbation {where}: it is not among the {len(self)} that the model knows."
-            f"{did_you_mean(unit, self._names)} A perturbation that was not in the training data needs a vector in the "
-            "table that `perturbation_embedding_key` names, or an explicit choice through `unseen=...`."
+            f"Unknown perturbation {where}: it is not among the {len(self)} that the model knows "
+            f"({shorten(self._names)}).{did_you_mean(unit, self._names)} A perturbation that was not in the training "
+            "data needs a vector in the table that `perturbation_embedding_key` names, or an explicit choice through "
+            "`unseen=...`."
         )
 
     def __repr__(self) -> str:

@@ -230,6 +230,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         """
         screen, config = self.screen, self.config
         split = screen.split(validation_size=validation_size, seed=self.seed)
+        budget = self._budget(len(split.train), max_epochs, steps_per_epoch)
         n_components = config.n_latent if config.n_input == "learned" else max(config.n_input, config.n_latent)
         components = fit_components(screen, split.train, n_components, seed=self.seed)
         table = ShiftTable.from_index(screen.X, screen.index, screen.controls, split.train)
@@ -240,7 +241,6 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         self.module.train()  # Lightning keeps the mode it finds
         self.module.gate.set(1.0)
 
-        budget = self._budget(len(split.train), max_epochs, steps_per_epoch)
         data = PopulationDataModule(
             screen,
             split,

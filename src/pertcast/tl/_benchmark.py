@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import anndata
 
-import pertcast.baselines
 from pertcast.data._messages import shorten
 from pertcast.tl._evaluate import check_names, score_sources
 from pertcast.tl._fit import baseline_classes, fit_models, model_class
@@ -219,8 +218,8 @@ def _setup_arguments(models: Mapping[str, Any], adata: AnnData, setup: Mapping[s
             found = model.registry["setup_args"]
         if found is not None:
             return {name: value for name, value in found.items() if value is not None}
-    for name in pertcast.baselines.__all__:
-        manager = getattr(pertcast.baselines, name)._get_most_recent_anndata_manager(adata)
+    for baseline in baseline_classes().values():
+        manager = baseline._get_most_recent_anndata_manager(adata)
         if manager is not None:
             return {k: v for k, v in manager._get_setup_method_args()["setup_args"].items() if v is not None}
     return {}

@@ -11,11 +11,13 @@ from scvi.utils import track
 
 import pertcast.baselines
 from pertcast.data._messages import did_you_mean
+from pertcast.tl._quiet import logged_once
 from pertcast.tl._sources import ModelSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pertcast.baselines import Baseline
     from pertcast.tl._sources import Role
 
 __all__ = ["baseline_classes", "fit_models", "light_copy", "model_class"]
@@ -23,7 +25,7 @@ __all__ = ["baseline_classes", "fit_models", "light_copy", "model_class"]
 logger = logging.getLogger(__name__)
 
 
-def baseline_classes(names: Sequence[str] | str = "all") -> dict[str, type]:
+def baseline_classes(names: Sequence[str] | str = "all") -> dict[str, type[Baseline]]:
     """Baseline classes by name.
 
     Parameters
@@ -36,7 +38,8 @@ def baseline_classes(names: Sequence[str] | str = "all") -> dict[str, type]:
     ValueError
         If a name is unknown.
     """
-    known = {name: getattr(pertcast.baselines, name) for name in pertcast.baselines.__all__}
+    found = {name: getattr(pertcast.baselines, name) for name in pertcast.baselines.__all__}
+    known = {name: baseline for name, baseline in found.items() if not inspect.isabstract(baseline)}
     if isinstance(names, str) and names == "all":
         return known
     wanted = [names] if isinstance(names, str) else list(names)
@@ -89,13 +92,14 @@ def fit_models(
     One source for each model. A baseline that cannot be trained on these data has the reason in its place; a model
     that cannot be trained raises.
     """
-    sources = []
-    bar = track(list(models.items()), description="Training", disable=not progressbar, style="tqdm")
+    sources, said = [], set[str]()
+    bar = track(list(models.items()), description="Training", disable=not (progressbar and models), style="tqdm")
     for name, model in bar:
         if progressbar:
             bar.set_description(f"Training {name}", refresh=False)
         try:
-            fitted = _fit(model, light_copy(adata), setup, train_kwargs or {}, seed)
+            with logged_once(said):
+                fitted = _fit(model, light_copy(adata), setup, train_kwargs or {}, seed)
         except ValueError as error:
             if role == "model":
                 raise

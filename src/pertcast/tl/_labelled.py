@@ -186,7 +186,8 @@ class LabelledCells:
         obs: pd.DataFrame = self.adata.obs  # type: ignore[assignment]
         if key not in obs:
             known = [str(name) for name in obs.columns]
-            raise KeyError(f"{self.what}.obs has no column {key!r}.{did_you_mean(key, known)}")
+            columns = ", ".join(map(repr, known)) or "none"
+            raise KeyError(f"{self.what}.obs has no column {key!r}.{did_you_mean(key, known)} Columns: {columns}.")
         return obs[key]
 
     def _matrix(self, layer: str | None) -> Matrix:

@@ -90,7 +90,9 @@ def summarize(
             rows.append(found)
     columns = ["task", "metric", "model", "role", "mean", "low", "high", "n_conditions"]
     columns += ["normalised", "normalised_low", "normalised_high", "reason"]
-    return pd.DataFrame(rows, columns=columns).fillna({"reason": ""})
+    summary = pd.DataFrame(rows, columns=columns)
+    summary["reason"] = ["" if pd.isna(reason) else str(reason) for reason in summary["reason"]]
+    return summary
 
 
 def _interval(values: np.ndarray, draws: np.ndarray, confidence: float) -> dict[str, float]:

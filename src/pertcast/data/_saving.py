@@ -1,0 +1,104 @@
+"""Saving a model, and loading it with or without data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from scvi.model.base import BaseModelClass
+
+from pertcast.data._messages import did_you_mean
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+__all__ = ["SavingMixin"]
+
+
+class SavingMixin(BaseModelClass):
+    """Lets a model be loaded without data: it predicts from control cells given later."""
+
+    def save(self, dir_path: str | Path, prefix: str | None = None, overwrite: bool = False, **kwargs: Any) -> None:
+        """Save the model into a folder. No cell is saved unless ``save_anndata=True``.
+
+        Parameters
+        ----------
+        dir_path
+            Folder to write.
+        prefix
+            Text to put before the names of files.
+        overwrite
+            Whether to replace a model that is in the folder.
+        **kwargs
+            Further arguments of :meth:`scvi.model.base.BaseModelClass.save`, such as ``save_anndata``.
+
+        Raises
+        ------
+        ValueError
+            If the folder exists and ``overwrite`` is not set.
+        """
+        if Path(dir_path).exists() and not overwrite:
+            raise ValueError(
+                f"The folder {str(dir_path)!r} exists. Save to another one, or replace what is in it with "
+                "`overwrite=True`."
+            )
+        super().save(str(dir_path), prefix=prefix, overwrite=overwrite, **kwargs)
+
+    def view_anndata_setup(self, adata: AnnData | MuData | None = None, hide_state_registries: bool = False) -> None:
+        """Print what was registered, as tables.
+
+        Parameters
+        ----------
+        adata
+            Data that were set up; those of the model by default.
+        hide_state_registries
+            Whether to leave out the categories of each column.
+
+        Raises
+        ------
+        ValueError
+            If the model has no data and none are given.
+        """
+        if adata is None and self.adata is None:
+            raise ValueError(
+                f"This {type(self).__name__} was loaded without its training data, of which there is nothing to view. "
+                "`print(model)` says what was registered, and `model.registry['setup_args']` how."
+            )
+        super().view_anndata_setup(adata, hide_state_registries)
+
+    @classmethod
+    def load(
+        cls,
+        dir_path: str | Path,
+        adata: AnnData | MuData | Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a saved model.
+
+        Parameters
+        ----------
+        dir_path
+            Folder that ``save`` wrote. It holds a pickle: load only files that you trust.
+        adata
+            Data to attach. None attaches saved data where there are any and otherwise none: such a model predicts from
+            the control cells that are given to ``predict``.
+        **kwargs
+            Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
+
+        Raises
+        ------
+        ValueError
+            If there is no saved model, it is of another class, or the data do not fit it.
+        """
+        folder, prefix = Path(dir_path), kwargs.get("prefix") or ""
+        if "backup_url" not in kwargs and not (folder / f"{prefix}model.pt").is_file():
+            beside = [path.name for path in folder.absolute().parent.glob("*") if path.is_dir()]
+            raise ValueError(
+                f"There is no saved model in {str(dir_path)!r}: it holds no file {prefix}model.pt. Give the folder "
+                f"that `model.save` wrote.{did_you_mean(folder.name, [name for name in beside if name != folder.name])}"
+            )
+        saved = (folder / f"{prefix}adata.h5ad", folder / f"{prefix}mdata.h5mu")
+        if adata is None and not any(path.exists() for path in saved):
+            adata = False
+        return super().load(str(dir_path), adata, **kwargs)
