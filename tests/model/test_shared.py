@@ -22,9 +22,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "Doloris": {"n_hidden": 16, "n_layers": 1, "set_size": 16, "n_controls": 16, "seed": 0},
     "FlowMatching": {"n_hidden": 16, "n_layers": 1, "set_size": 16, "n_controls": 16, "seed": 0},
     "SetTransformer": {"n_hidden": 16, "n_layers": 1, "set_size": 16, "n_controls": 16, "seed": 0},
-    "Unlasting": {"n_hidden": 16, "n_layers": 1, "set_size": 16, "n_controls": 16, "seed": 0},
 }
-IN_GENES_ONLY = {"Doloris", "Unlasting"}
+IN_GENES_ONLY = {"Doloris"}
 
 
 def dense(x: Any) -> np.ndarray:

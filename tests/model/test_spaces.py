@@ -15,7 +15,7 @@ from .conftest import QUICK, controls_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODELS = ["ConditionalMonge", "FlowMatching", "PerturbDiff", "SetTransformer"]
+MODELS = ["ConditionalMonge", "PerturbDiff"]  # one that moves cells, and one that starts from noise
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -37,7 +37,7 @@ def test_autoencoder(name: str, screen: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(_array(again), _array(moved))
     model.module.gate.set(0.0)
     same = model.predict(controls, ["pert_0"], progressbar=False)
-    if name in ("ConditionalMonge", "SetTransformer"):  # the others start from noise
+    if name == "ConditionalMonge":  # PerturbDiff starts from noise
         source = controls[same.obs["source_cell"].to_numpy()]
         np.testing.assert_allclose(_array(same), _array(source), atol=1e-4)
 

@@ -43,6 +43,7 @@ def simulate(truth: pd.DataFrame, drugs: list[str]) -> ad.AnnData:
     return ad.AnnData(X, obs=pd.DataFrame({"perturbation": labels}, index=[f"c{i}" for i in range(len(X))]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["morgan", "descriptors"])
 def test_unseen_drugs_are_predicted_from_their_structure(kind: Any, truth: pd.DataFrame) -> None:
     smiles = {f"{group}_{length}": "C" * length + tail for group, tail in GROUPS.items() for length in LENGTHS}

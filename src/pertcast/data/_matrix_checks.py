@@ -67,7 +67,8 @@ def check_matrix(
     elif looks_like_counts(X):
         in_layer = "layers[" in where
         fix = (
-            "Name a layer that is normalised, or leave `layer` out if `adata.X` is"
+            "Name a layer that is normalised (`sc.pp.normalize_total`, then `sc.pp.log1p`), or leave `layer` out if "
+            "`adata.X` is"
             if in_layer
             else "Keep the counts with `adata.layers['counts'] = adata.X.copy()` if you need them, and run "
             "`sc.pp.normalize_total(adata, target_sum=1e4); sc.pp.log1p(adata)`; or name a layer that is normalised "
