@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GeneCorrection"]
 
+_ROWS_OF_ONE_THREAD = 10_000
 _MAX_ROWS = 40_000
 
 
@@ -53,6 +54,7 @@ class GeneCorrection:
             Weight of each population.
         """
         from sklearn.ensemble import HistGradientBoostingRegressor
+        from threadpoolctl import threadpool_limits
 
         x, y = np.concatenate(features), np.concatenate(residuals)
         # Rows are drawn in proportion to their weight: the weighted fit of scikit-learn takes ten times as long.
@@ -60,9 +62,12 @@ class GeneCorrection:
         drawn = np.random.default_rng(self.seed).choice(len(y), min(len(y), _MAX_ROWS), p=weight / weight.sum())
         x, y = x[drawn], y[drawn]
         leaf = int(np.clip(len(y) // 50, 5, 200))
-        self._trees = HistGradientBoostingRegressor(
+        trees = HistGradientBoostingRegressor(
             max_depth=4, max_iter=60, learning_rate=0.1, min_samples_leaf=leaf, early_stopping=False, random_state=0
-        ).fit(x, y)
+        )
+        # Threads wait for each other at every node: on a busy machine that takes far longer than the work of few rows.
+        with threadpool_limits(1 if len(y) <= _ROWS_OF_ONE_THREAD else None, user_api="openmp"):
+            self._trees = trees.fit(x, y)
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
