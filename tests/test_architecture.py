@@ -38,7 +38,12 @@ ALLOWED: dict[str, set[str]] = {
     "transport": set(),
 }
 # Folders of plain mathematics, and the only libraries they know.
-PURE = {"anchor": {"numpy", "scipy", "sklearn"}, "diffusion": {"torch"}, "nn": {"torch"}, "transport": {"torch"}}
+PURE = {
+    "anchor": {"numpy", "scipy", "sklearn", "threadpoolctl"},
+    "diffusion": {"torch"},
+    "nn": {"torch"},
+    "transport": {"torch"},
+}
 # Imported inside functions only: slow, noisy on import, or optional.
 LAZY = {"annbatch", "cell_eval", "decoupler", "matplotlib", "pertpy", "rdkit"}
 DISTRIBUTIONS = {"scvi": "scvi-tools", "sklearn": "scikit-learn", "cell_eval": "cell-eval"}

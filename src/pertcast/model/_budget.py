@@ -8,6 +8,8 @@ from scvi import settings
 
 __all__ = ["Budget", "default_budget", "default_seed"]
 
+_MAX_STEPS = 20_000
+
 
 class Budget(NamedTuple):
     """Length of a training run."""
@@ -21,11 +23,19 @@ class Budget(NamedTuple):
         return self.max_epochs * self.steps_per_epoch
 
 
-def default_budget(n_conditions: int, *, max_epochs: int | None = None, steps_per_epoch: int | None = None) -> Budget:
+def default_budget(
+    n_conditions: int,
+    *,
+    max_epochs: int | None = None,
+    steps_per_epoch: int | None = None,
+    n_steps: int = 250,
+    per_condition: int = 2,
+    shortest_epoch: int = 25,
+) -> Budget:
     """Choose the number of steps from the number of training conditions.
 
-    250 steps, and two more for each condition, up to 20,000; in epochs of 25 steps, or of a 40th of all steps where
-    that is more.
+    `n_steps`, and `per_condition` more for each condition, up to 20,000; in epochs of a 40th of all steps, but of
+    `shortest_epoch` at least.
 
     Parameters
     ----------
@@ -35,6 +45,10 @@ def default_budget(n_conditions: int, *, max_epochs: int | None = None, steps_pe
         Number of epochs, if it is given.
     steps_per_epoch
         Steps of an epoch, if they are given.
+    n_steps, per_condition
+        Steps of a model without conditions, and further ones for each.
+    shortest_epoch
+        Least length of an epoch that is not given.
 
     Raises
     ------
@@ -49,9 +63,9 @@ def default_budget(n_conditions: int, *, max_epochs: int | None = None, steps_pe
     for name, value in (("max_epochs", max_epochs), ("steps_per_epoch", steps_per_epoch)):
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, but found {value}. Leave it out for the default.")
-    n_steps = min(250 + 2 * n_conditions, 20_000)
-    length = steps_per_epoch or max(25, n_steps // 40)
-    return Budget(max_epochs or -(-n_steps // length), length)
+    total = min(n_steps + per_condition * n_conditions, _MAX_STEPS)
+    length = steps_per_epoch or max(shortest_epoch, total // 40)
+    return Budget(max_epochs or -(-total // length), length)
 
 
 def default_seed() -> int:

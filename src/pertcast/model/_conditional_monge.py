@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pertcast.model._base import PopulationModel
-from pertcast.model._budget import Budget
+from pertcast.model._budget import Budget, default_budget
 from pertcast.model._embedding import LatentMixin
 from pertcast.module import ConditionalMongeConfig, ConditionalMongeModule, replace_values
 
@@ -126,6 +126,5 @@ class ConditionalMonge(LatentMixin, PopulationModel):
         self.init_params_ = self._get_init_params(locals() | self._resolved_params())
 
     def _budget(self, n_conditions: int, max_epochs: int | None, steps_per_epoch: int | None) -> Budget:
-        n_steps = min(1000 + 4 * n_conditions, 20_000)
-        length = steps_per_epoch or max(50, n_steps // 40)
-        return Budget(max_epochs or -(-n_steps // length), length)
+        given = {"max_epochs": max_epochs, "steps_per_epoch": steps_per_epoch}
+        return default_budget(n_conditions, **given, n_steps=1000, per_condition=4, shortest_epoch=50)

@@ -10,7 +10,7 @@ from pertcast.data import screen_metadata_from_registry
 from pertcast.data._grammar import parse_perturbation
 from pertcast.data._stand_ins import find_stand_ins
 from pertcast.model._base import PopulationModel
-from pertcast.model._budget import Budget
+from pertcast.model._budget import Budget, default_budget
 from pertcast.model._doloris_statistics import make_network, set_genes, set_levels
 from pertcast.model._embedding import LatentMixin
 from pertcast.module import DolorisConfig, DolorisModule, replace_values
@@ -208,9 +208,8 @@ class Doloris(LatentMixin, PopulationModel):
         return find_stand_ins(names, metadata.vocabulary, unseen, measured=measured)
 
     def _budget(self, n_conditions: int, max_epochs: int | None, steps_per_epoch: int | None) -> Budget:
-        n_steps = min(400 + 4 * n_conditions, 20_000)
-        length = steps_per_epoch or max(50, n_steps // 40)
-        return Budget(max_epochs or -(-n_steps // length), length)
+        given = {"max_epochs": max_epochs, "steps_per_epoch": steps_per_epoch}
+        return default_budget(n_conditions, **given, n_steps=400, per_condition=4, shortest_epoch=50)
 
 
 class Unlasting(Doloris):

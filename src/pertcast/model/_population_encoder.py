@@ -13,7 +13,7 @@ from scvi.model.base import BaseModelClass
 from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
 from pertcast.data._saving import SavingMixin
 from pertcast.data._setup import ScreenSetupMixin
-from pertcast.model._budget import Budget, default_seed
+from pertcast.model._budget import default_budget, default_seed
 from pertcast.model._embedding import CellMixin
 from pertcast.model._encode import encode_cells
 from pertcast.model._generate import GenerateMixin
@@ -199,15 +199,14 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
         populations = with_controls(split, paired, min_cells=self.min_cells)
         if len(populations.train) < 2:
             raise ValueError("There is 1 population to train on; at least 2 are needed. Check the split column.")
+        given = {"max_epochs": max_epochs, "steps_per_epoch": steps_per_epoch}
+        budget = default_budget(len(populations.train), **given, n_steps=600, per_condition=4, shortest_epoch=50)
         if not self.is_trained_:
             table = ShiftTable.from_index(screen.X, screen.index, screen.controls, split.train)
             n_components = config.n_noise if config.representation == "genes" else max(config.n_noise, config.n_latent)
             components = fit_components(screen, split.train, n_components, seed=self.seed)
             self._initialise(screen, paired, table, components, populations.train)
         self.module.train()  # Lightning keeps the mode it finds
-        n_steps = min(600 + 4 * len(populations.train), 20_000)
-        length = steps_per_epoch or max(50, n_steps // 40)
-        budget = Budget(max_epochs or -(-n_steps // length), length)
         data = PopulationDataModule(
             paired,
             populations,
