@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from speed_cases import PUBLISHED, matmul_rate
 from speed_fit import CostModel, fit
-from speed_rows import CLOCKS, agreement_row, grid_row, index_row, memory_row, profile_row, same_size
+from speed_rows import CLOCKS, agreement_row, grid_row, index_row, memory_row, model_row, profile_row, same_size
+from variants import MODELS
 
 from pertcast.module import PRESETS
 
@@ -166,6 +167,16 @@ def grid_table(rows: list[dict[str, float]]) -> str:
     )
 
 
+def models_table(options: dict[str, Any]) -> str:
+    """Every class of models, with its defaults."""
+    found = {name: run(model_row, options | {"model": name}) for name in MODELS}
+    rows = [
+        [name, f"{r['train']:,.0f}", f"{r['steps']:,.0f}", f"{r['seconds']:.0f}", f"{r['predict']:,.0f}"]
+        for name, r in found.items()
+    ]
+    return table(["model", "training cells/s", "steps", "seconds to train", "predicted cells/s"], rows)
+
+
 def memory_table(options: dict[str, Any]) -> str:
     rows = [run(memory_row, options | {"conditions": n}) for n in ((10, 200) if options["quick"] else (10, 1000))]
     ratio = (rows[1]["peak"] - rows[1]["output"]) / (rows[0]["peak"] - rows[0]["output"])
@@ -236,6 +247,7 @@ def report(options: dict[str, Any]) -> Iterator[str]:
     yield "## Against the published configuration\n\n" + same_size_table(options)
     if not options["quick"]:
         yield "## Energy distance at the same size\n\n" + agreement_table(options)
+        yield "## All models\n\n" + models_table(options)
     yield "## Memory of a prediction\n\n" + memory_table(options)
     rows = grid(options)
     yield "## One thing changed at a time\n\n" + grid_table(rows)

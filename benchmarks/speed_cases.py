@@ -68,10 +68,10 @@ def controls_of(adata: ad.AnnData) -> ad.AnnData:
     return adata[(adata.obs["perturbation"] == "control").to_numpy()].copy()
 
 
-def make_model(adata: ad.AnnData, *, published: bool = False, **config: Any) -> Any:
+def make_model(adata: ad.AnnData, cls: Any = pc.PerturbDiff, *, published: bool = False, **config: Any) -> Any:
     """Make an untrained model; ``published`` puts the published network into it."""
-    pc.PerturbDiff.setup_anndata(adata, cell_type_key="context")
-    model = pc.PerturbDiff(adata, **config)
+    cls.setup_anndata(adata, cell_type_key="context")
+    model = cls(adata, **config)
     if published:
         module: Any = model.module
         sizes = {name: getattr(model.config, name) for name in ("n_hidden", "n_layers", "n_heads")}
@@ -162,7 +162,8 @@ def measure_prediction(
     **request: Any,
 ) -> Prediction:
     """Predict after a warm-up with one perturbation; the fastest of some repeats."""
-    model.predict(controls, [first], n_cells=2, progressbar=False, n_steps=min(request.get("n_steps") or 1, 2))
+    few = {"n_steps": min(request["n_steps"], 2)} if "n_steps" in request else {}
+    model.predict(controls, [first], n_cells=2, progressbar=False, **few)
     best, cells = np.inf, None
     for _ in range(repeats):
         begin = clock()

@@ -21,10 +21,11 @@ from speed_cases import (
     peak_mib,
     screen,
 )
+from variants import MODELS
 
 import pertcast as pc
 
-__all__ = ["CLOCKS", "agreement_row", "grid_row", "index_row", "memory_row", "profile_row", "same_size"]
+__all__ = ["CLOCKS", "agreement_row", "grid_row", "index_row", "memory_row", "model_row", "profile_row", "same_size"]
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -60,7 +61,7 @@ def same_size(job: dict[str, Any]) -> dict[str, float]:
     operations, alone = network_cost(
         model,
         device=device,
-        n_sets=max(1, (16384 if many else 256) // model.config.set_size),
+        n_sets=max(1, (2**25 if many else 2**21) // adata.n_vars // model.config.set_size),  # those of a prediction
         clock=CLOCKS[job["clock"]],
     )
     calls = model.config.n_steps * (2 if model.config.guidance_scale else 1)
@@ -170,6 +171,22 @@ def grid_row(job: dict[str, Any]) -> dict[str, float]:
         "preparation": trained.first_batch,
         "mean": 1e-9 * 2 * perturbations * n_genes,
         "read": 1e-9 * adata.n_obs * n_genes,
+    }
+
+
+def model_row(job: dict[str, Any]) -> dict[str, float]:
+    """Training and prediction of one class of models with its defaults."""
+    clock = CLOCKS[job["clock"]]
+    adata = screen(2000, n_perturbations=5, n_cells=256, n_contexts=2)
+    model = make_model(adata, MODELS[job["model"]])
+    n_steps = model._budget(10, None, None).n_steps
+    trained = measure_training(model, device=job["device"], steps=8, skip=2, clock=clock, **job["trainer"])
+    predicted = measure_prediction(model, controls_of(adata), repeats=1, clock=clock)
+    return {
+        "train": trained.cells_per_second,
+        "steps": n_steps,
+        "seconds": trained.first_batch + 1e-3 * trained.step_ms * n_steps,
+        "predict": predicted.cells_per_second,
     }
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rdkit import Chem
 
 import pertcast as pc
-
-Chem = pytest.importorskip("rdkit.Chem", reason='needs RDKit: pip install "pertcast[drug]"')
 
 DRUGS = {
     "ethanol": "CCO",

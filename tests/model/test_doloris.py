@@ -222,9 +222,11 @@ def test_one_count_moves_the_scale_little(screen: Any) -> None:
 
 def test_unlasting_is_doloris_with_other_defaults(gene_screen: Any, tmp_path: Path) -> None:
     model = fit(gene_screen, pc.Unlasting, network=ring())
-    assert (model.config.zeros, model.config.gene_embedding) == ("bernoulli", "learned")
+    config = model.config
+    assert (config.zeros, config.gene_embedding, config.gene_readout) == ("bernoulli", "learned", "knockout")
     assert model._model_summary_string.startswith("Unlasting")
-    same = fit(gene_screen, pc.Doloris, network=ring(), zeros="bernoulli", gene_embedding="learned")
+    options: dict[str, Any] = {"zeros": "bernoulli", "gene_embedding": "learned", "gene_readout": "knockout"}
+    same = fit(gene_screen, pc.Doloris, network=ring(), **options)
     controls = controls_of(gene_screen)
     first, second = (dense(each.predict(controls, ["G2"], progressbar=False).X) for each in (model, same))
     np.testing.assert_array_equal(first, second)

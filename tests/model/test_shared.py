@@ -201,3 +201,14 @@ def test_bad_hyperparameters(name: str, option: dict[str, Any], message: str, sc
     getattr(pc, name).setup_anndata(screen, cell_type_key="cell_type")
     with pytest.raises(ValueError, match=message):
         getattr(pc, name)(screen, **option)
+
+
+@pytest.mark.parametrize("name", [*SMALL, "PopulationEncoder"])
+@pytest.mark.parametrize("argument", ["max_epochs", "steps_per_epoch"])
+def test_training_needs_a_length(name: str, argument: str, screen: Any) -> None:
+    getattr(pc, name).setup_anndata(screen, cell_type_key="cell_type")
+    model = getattr(pc, name)(screen)
+    arguments: Any = {argument: 0}
+    with pytest.raises(ValueError, match=f"`{argument}` must be at least 1, but found 0"):
+        model.train(**arguments)
+    assert not model.is_trained_

@@ -13,8 +13,6 @@ import pertcast as pc
 
 from .conftest import QUICK
 
-pytest.importorskip("rdkit", reason='needs RDKit: pip install "pertcast[drug]"')
-
 #: What an alkane carries decides which genes respond, its length how strongly.
 GROUPS = {"alcohol": "O", "acid": "C(=O)O", "amine": "N", "phenyl": "c1ccccc1", "thiol": "S", "nitrile": "C#N"}
 LENGTHS = range(2, 7)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -114,3 +116,31 @@ def test_databases_need_decoupler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "decoupler", fake)
     found = pc.network.load_database("dorothea", organism="mouse")
     assert found.values.tolist() == [["TP53", "MDM2 mouse", 1.0]]
+
+
+@pytest.mark.parametrize("name", ["collectri", "dorothea"])
+def test_decoupler_has_what_is_asked_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function exists, takes the organism, and asks for that organism's table."""
+    import decoupler
+
+    function = getattr(decoupler.op, name)
+    assert "organism" in inspect.signature(function).parameters
+    table = decoupler.ds.toy(verbose=False)[1]
+
+    @functools.wraps(function)
+    def offline(*args: Any, **kwargs: Any) -> pd.DataFrame:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+        assert bound.arguments["organism"] == "human"
+        return table
+
+    monkeypatch.setattr(decoupler.op, name, offline)
+    found = pc.network.load_database(name)  # type: ignore[arg-type]
+    columns = ["source", "target", "weight"]
+    assert {tuple(row) for row in found[columns].to_numpy()} == {tuple(row) for row in table[columns].to_numpy()}
+
+
+@pytest.mark.internet
+def test_download_of_a_database() -> None:
+    found = pc.network.load_database("collectri")
+    assert len(found) > 10_000
+    assert ("MYC", "TERT") in edges_of(found)

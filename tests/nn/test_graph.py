@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pertcast.nn import DosageGate, GeneGraph, GraphAttention, GraphConditionEncoder, message_edges
+from pertcast.nn import DosageGate, GeneGraph, GraphAttention, GraphConditionEncoder, KnockoutReadout, message_edges
 
 N_GENES = 7
 
@@ -117,3 +117,32 @@ def test_given_vectors_are_added() -> None:
     assert made.project is not None
     found = made.part_vectors(torch.tensor([[3]]))[0, 0]
     torch.testing.assert_close(found, made.genes()[6] + made.project(made.vectors[3]))
+
+
+def test_knockout_readout_is_the_graph_with_an_embedding_set_to_zero() -> None:
+    torch.manual_seed(0)
+    graph, read, embedding = GeneGraph(6, 3, 8, 2), KnockoutReadout(6, 8), torch.randn(6, 3)
+    chain = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
+    graph.fit(chain, embedding)
+    found, intact = read(graph, torch.tensor([[4, 0], [4, 4]])), graph()
+    without = embedding.clone()
+    without[4] = 0
+    graph.fit(chain, without)
+    changed = graph() - intact
+    assert (changed.abs().amax(1) > 1e-6).tolist() == [False, False, True, True, True, False]
+    numbers = torch.einsum("gd,gd->g", changed, read.query)
+    torch.testing.assert_close(found[0, 0], read.out.weight @ numbers + read.out.bias)
+    torch.testing.assert_close(found[1], found[:1, 0].expand(2, -1))
+    assert (found[0, 1] - found[0, 0]).abs().max() > 1e-4
+
+
+def test_encoder_of_knockouts() -> None:
+    torch.manual_seed(1)
+    made = GraphConditionEncoder(3, 8, n_genes=N_GENES, n_embedding=3, n_heads=2, knockout=True)
+    made.genes.fit(edges(), torch.randn(N_GENES, 3))
+    made.set_genes(torch.tensor([4, -1, 2]))
+    found = made.part_vectors(torch.tensor([[0, 1], [3 + 4, 3 + 6]]))
+    read = made.read(made.genes, torch.tensor([4, 6]))
+    torch.testing.assert_close(found[0, 0], made.identity.weight[0] + read[0])
+    torch.testing.assert_close(found[0, 1], made.identity.weight[1])
+    torch.testing.assert_close(found[1], read)

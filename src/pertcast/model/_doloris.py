@@ -56,8 +56,13 @@ class Doloris(LatentMixin, PopulationModel):
     gene_embedding
         ``"pca"`` (default) for loadings of genes on the principal components of the training pseudobulks,
         ``"learned"`` for learned vectors.
-    n_gene_features, n_heads
-        Features of a gene embedding, and heads of graph attention.
+    gene_readout
+        What the network says of a perturbed gene: ``"node"`` (default) for the state of its node, ``"knockout"`` for
+        what becomes of all nodes when its embedding is set to 0.
+    n_gene_features
+        Features of a gene embedding.
+    n_heads
+        Heads of graph attention.
     anchor
         ``"shift"`` (default) to start the perturbed end of the bridge from the forecast of the anchor of
         :class:`PerturbDiff`, or ``"none"``, as published.
@@ -69,8 +74,10 @@ class Doloris(LatentMixin, PopulationModel):
     n_input
         Principal components through which the network sees a cell, or ``"learned"`` for a learned first layer on all
         features.
-    n_hidden, n_layers
-        Width and number of layers.
+    n_hidden
+        Width of the network.
+    n_layers
+        Number of its layers.
     schedule
         Noise schedule: ``"cosine"`` (default), ``"linear"`` or ``"discrete_linear"``.
     n_steps
@@ -79,10 +86,18 @@ class Doloris(LatentMixin, PopulationModel):
         Refinements of each step to noise; more bring the way back closer to its inverse.
     data_scale
         Scale of the noise; the root of the mean variance of a gene by default.
-    set_size, n_controls, n_sets
-        Cells of a set, control cells that describe it and sets of a training batch.
-    learning_rate, weight_decay, ema_decay
-        Peak learning rate, weight decay and decay of the averaged weights.
+    set_size
+        Cells of a set.
+    n_controls
+        Control cells that describe a set.
+    n_sets
+        Sets of a training batch.
+    learning_rate
+        Peak learning rate.
+    weight_decay
+        Weight decay.
+    ema_decay
+        Decay of the averaged weights.
     min_cells
         Perturbed conditions with fewer cells are skipped with a warning.
     nonnegative
@@ -118,6 +133,7 @@ class Doloris(LatentMixin, PopulationModel):
         *,
         network: pd.DataFrame | Literal["coexpression", "shuffled", "collectri", "dorothea"] | None = "coexpression",
         gene_embedding: Literal["pca", "learned"] = "pca",
+        gene_readout: Literal["node", "knockout"] = "node",
         n_gene_features: int = 32,
         n_heads: int = 2,
         anchor: Literal["shift", "none"] = "shift",
@@ -213,16 +229,21 @@ class Doloris(LatentMixin, PopulationModel):
 
 
 class Unlasting(Doloris):
-    """First version of :class:`Doloris`, with learned gene embeddings and independently drawn silent genes.
+    """First version of :class:`Doloris`: learned gene embeddings, knocked-out nodes, independently drawn silent genes.
 
-    See :class:`Doloris` for all arguments; only the defaults of ``gene_embedding`` and ``zeros`` differ.
+    See :class:`Doloris` for all arguments; only the defaults of ``gene_embedding``, ``gene_readout`` and ``zeros``
+    differ.
 
     Parameters
     ----------
-    adata, registry
+    adata
+        As for :class:`Doloris`.
+    registry
         As for :class:`Doloris`.
     gene_embedding
         ``"learned"``.
+    gene_readout
+        ``"knockout"``.
     zeros
         ``"bernoulli"``.
     **options
@@ -235,9 +256,12 @@ class Unlasting(Doloris):
         registry: dict[str, Any] | None = None,
         *,
         gene_embedding: Literal["pca", "learned"] = "learned",
+        gene_readout: Literal["node", "knockout"] = "knockout",
         zeros: Literal["switch", "nearest", "bernoulli", "hurdle", "relu"] = "bernoulli",
         **options: Any,
     ) -> None:
-        super().__init__(adata, registry, gene_embedding=gene_embedding, zeros=zeros, **options)
+        super().__init__(
+            adata, registry, gene_embedding=gene_embedding, gene_readout=gene_readout, zeros=zeros, **options
+        )
         options |= self._resolved_params()
         self.init_params_ = self._get_init_params(locals())

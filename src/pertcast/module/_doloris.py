@@ -116,6 +116,7 @@ class DolorisModule(PopulationModule):
             n_embedding=self.config.n_gene_features,
             n_heads=self.config.n_heads,
             learned=self.config.gene_embedding == "learned",
+            knockout=self.config.gene_readout == "knockout",
             vectors=vectors,
             n_covariates=n_covariates,
         )

@@ -25,6 +25,7 @@ class DolorisConfig(PopulationConfig):
     n_hidden: int = 256
     n_layers: int = 3
     gene_embedding: Literal["pca", "learned"] = "pca"
+    gene_readout: Literal["node", "knockout"] = "node"
     n_gene_features: int = 32
     n_heads: int = 2
     schedule: Literal["cosine", "linear", "discrete_linear"] = "cosine"
@@ -43,5 +44,5 @@ class DolorisConfig(PopulationConfig):
         require("representation", self.representation, self.representation == "genes", "'genes'")
         for name in ("n_hidden", "n_layers", "n_gene_features", "n_heads", "n_steps", "n_refinements"):
             require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        kinds = ("pca", "learned")
-        require("gene_embedding", self.gene_embedding, self.gene_embedding in kinds, f"one of {kinds}")
+        for name, kinds in (("gene_embedding", ("pca", "learned")), ("gene_readout", ("node", "knockout"))):
+            require(name, getattr(self, name), getattr(self, name) in kinds, f"one of {kinds}")

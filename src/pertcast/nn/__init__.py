@@ -8,6 +8,7 @@ from pertcast.nn._controls import ControlEncoder, ControlEncoding
 from pertcast.nn._embedding import TimeEmbedding, sinusoid
 from pertcast.nn._graph import GeneGraph, GraphAttention, message_edges
 from pertcast.nn._graph_condition import DosageGate, GraphConditionEncoder
+from pertcast.nn._graph_readout import KnockoutReadout, NodeReadout
 from pertcast.nn._population import PopulationTransformer
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "GeneGraph",
     "GraphAttention",
     "GraphConditionEncoder",
+    "KnockoutReadout",
+    "NodeReadout",
     "PopulationBlock",
     "PopulationTransformer",
     "TimeEmbedding",

@@ -141,9 +141,22 @@ class GeneGraph(nn.Module):
         if not self.learned:
             self.embedding.zero_()[:, : embedding.shape[1]] = embedding
 
-    def forward(self) -> Tensor:
-        """States of all genes, [G, D]."""
-        states = F.elu(self.first(self.embedding, self.edges))
+    def forward(self, zeroed: int | None = None) -> Tensor:
+        """States of all genes.
+
+        Parameters
+        ----------
+        zeroed
+            Gene whose embedding is taken for 0, as if it were not there.
+
+        Returns
+        -------
+        [G, D].
+        """
+        embedding = self.embedding
+        if zeroed is not None:
+            embedding = embedding.index_fill(0, torch.tensor(zeroed, device=embedding.device), 0.0)
+        states = F.elu(self.first(embedding, self.edges))
         return states + self.second(states, self.edges)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:

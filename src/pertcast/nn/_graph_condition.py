@@ -9,6 +9,7 @@ from torch import nn
 
 from pertcast.nn._condition import ConditionEncoder
 from pertcast.nn._graph import GeneGraph
+from pertcast.nn._graph_readout import KnockoutReadout, NodeReadout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,9 +37,9 @@ class DosageGate(nn.Module):
 
 
 class GraphConditionEncoder(ConditionEncoder):
-    """Condition encoder that reads the node of the perturbed gene (Doloris, arXiv 2506.21107).
+    """Condition encoder that reads perturbed genes from a network of genes (Doloris, arXiv 2506.21107).
 
-    The features of a part are the sum of what is known: the state of the gene of its name in a :class:`GeneGraph`, a
+    The features of a part are the sum of what is known: what a :class:`GeneGraph` says of the gene of its name, a
     linear map of its given vector, and a learned vector if it was seen in training. In training the learned vector is
     dropped at times where something else describes the part. Parts pass a :class:`DosageGate` and are summed.
 
@@ -54,6 +55,9 @@ class GraphConditionEncoder(ConditionEncoder):
         Number of genes G.
     n_embedding, n_heads, learned
         Arguments of :class:`GeneGraph`.
+    knockout
+        Whether to read what becomes of all genes without the perturbed one (:class:`KnockoutReadout`), in place of its
+        node.
     vectors
         Given vectors of all single perturbations, [V, E].
     n_covariates
@@ -73,6 +77,7 @@ class GraphConditionEncoder(ConditionEncoder):
         n_embedding: int,
         n_heads: int,
         learned: bool = False,
+        knockout: bool = False,
         vectors: Tensor | None = None,
         n_covariates: int = 0,
         identity_dropout: float = 0.25,
@@ -81,6 +86,7 @@ class GraphConditionEncoder(ConditionEncoder):
         self.identity_dropout = identity_dropout
         self.part = DosageGate(n_hidden)
         self.genes = GeneGraph(n_genes, n_embedding, n_hidden, n_heads, learned=learned)
+        self.read = KnockoutReadout(n_genes, n_hidden) if knockout else NodeReadout()
         self.n_named = n_trained if vectors is None else len(vectors)
         nameless = torch.full((self.n_named,), -1)
         self.register_buffer("gene_of_part", torch.cat([nameless, torch.arange(n_genes)]))
@@ -116,5 +122,7 @@ class GraphConditionEncoder(ConditionEncoder):
         if self.project is not None:
             parts = parts + self.project(self.vectors[part_ids.clamp_max(self.n_named - 1)]) * is_named[..., None]
         if is_gene.any():
-            parts = parts + self.genes()[gene.clamp_min(0)] * is_gene[..., None]
+            of_genes = parts.new_zeros(parts.shape)
+            of_genes[is_gene] = self.read(self.genes, gene[is_gene]).to(of_genes)
+            parts = parts + of_genes
         return parts
