@@ -135,6 +135,26 @@ def overview(scores: pd.DataFrame, model: str = "PerturbDiff") -> str:
     return "\n".join(lines)
 
 
+def side_by_side(scores: pd.DataFrame) -> str:
+    """Energy distance of every model on the conditions that all of them and the mean shift can predict."""
+    models = [name for name in MODELS if name in set(scores["model"])]
+    shown = ["NoEffect", "PerturbationShift", "ContextWeightedShift", "best baseline", *models, "ceiling"]
+    titles = ["no effect", "mean shift", "weighted shift", *shown[3:]]
+    lines = ["| task | n | " + " | ".join(titles) + " |", "|---" * (len(shown) + 2) + "|"]
+    for task in TASKS:
+        here = scores[(scores["task"] == task.name) & (scores["metric"] == "energy_distance")]
+        wide = here.pivot_table(index="condition", columns="model", values="value")
+        if not set(models) <= set(wide):
+            continue
+        wide = wide[wide[models].notna().all(axis=1)].dropna(axis=1)
+        baselines = [name for name in set(here.loc[here["role"] == "baseline", "model"]) if name in wide]
+        means = wide.mean()
+        means["best baseline"] = means[baselines].min()
+        cells = [f"{means[name]:.2f}" if name in means else "-" for name in shown]
+        lines.append(f"| {task.name} | {len(wide)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def report(out: Path) -> str:
     """All tables that the files of a folder give."""
     files = sorted(out.glob("*.csv"))
@@ -142,6 +162,7 @@ def report(out: Path) -> str:
         return "No results yet."
     scores = pd.concat([pd.read_csv(path) for path in files])
     text = [f"### Overview: energy distance (Pearson)\n\n{overview(scores)}\n"]
+    text.append(f"### Models side by side: energy distance\n\n{side_by_side(scores)}\n")
     for task in TASKS:
         here = scores[scores["task"] == task.name]
         if len(here):
