@@ -9,6 +9,7 @@ import torch
 from scvi.module.base import BaseModuleClass, LossOutput
 from torch import nn
 
+from pertcast.diffusion import energy_distance
 from pertcast.module._batch import choose_sources
 from pertcast.module._ema import ExponentialMovingAverage
 from pertcast.module._gate import ResidualGate
@@ -152,6 +153,16 @@ class PopulationModule(BaseModuleClass):
     @abstractmethod
     def one_step(self, tensors: dict[str, Tensor], generator: Generator) -> tuple[Tensor, Tensor]:
         """Cells drawn as cheaply as the model can for the sets of a batch, and the real ones, both [B, M, K]."""
+
+    def held_out_loss(self, tensors: dict[str, Tensor], generator: Generator) -> LossOutput:
+        """Energy distance of the cells of :meth:`one_step` and the real ones, for models that train on another loss.
+
+        In units of the data scale and of the root of the number of features, so that it is comparable across spaces.
+        """
+        cells, target = self.one_step(tensors, generator)
+        energy = energy_distance(cells / self.scale, target / self.scale, tensors["mask"], tensors["mask"])
+        energy = energy.mean() / target.shape[2] ** 0.5
+        return LossOutput(loss=energy, n_obs_minibatch=len(target), extra_metrics={"energy": energy})
 
     def pairs(self, tensors: dict[str, Tensor], generator: Generator) -> tuple[Tensor, Tensor]:
         """Features of the cells of a batch, and of the moved control cell each starts from, both [B, M, K]."""

@@ -8,7 +8,7 @@ import torch
 from scvi.module.base import LossOutput
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from pertcast.diffusion import GaussianPath, energy_distance, get_schedule
+from pertcast.diffusion import GaussianPath, get_schedule
 from pertcast.module._base import PopulationModule
 from pertcast.module._batch import choose_sources
 from pertcast.module._doloris_config import MASKS
@@ -160,10 +160,7 @@ class DolorisModule(PopulationModule):
             Source of all randomness of the step, on the device of the batch.
         """
         if not self.training:
-            cells, target = self.one_step(tensors, generator)
-            energy = energy_distance(cells / self.scale, target / self.scale, tensors["mask"], tensors["mask"])
-            energy = energy.mean() / target.shape[2] ** 0.5
-            return LossOutput(loss=energy, n_obs_minibatch=len(target), extra_metrics={"energy": energy})
+            return self.held_out_loss(tensors, generator)
         network, target = self.network, tensors["X"]
         ends = self.ends(network, tensors, generator=generator)
         source = choose_sources(tensors["control"], tensors["control_mask"], target.shape[1], generator)

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scvi.module.base import LossOutput
 
-from pertcast.diffusion import energy_distance, masked_mse
+from pertcast.diffusion import masked_mse
 from pertcast.module._base import PopulationModule
 from pertcast.module._config import TransformerConfig, require
 from pertcast.nn import ControlEncoding
@@ -80,10 +80,7 @@ class FlowMatchingModule(PopulationModule):
             Source of all randomness of the step, on the device of the batch.
         """
         if not self.training:
-            cells, target = self.one_step(tensors, generator)
-            energy = energy_distance(cells / self.scale, target / self.scale, tensors["mask"], tensors["mask"])
-            energy = energy.mean() / target.shape[2] ** 0.5
-            return LossOutput(loss=energy, n_obs_minibatch=len(target), extra_metrics={"energy": energy})
+            return self.held_out_loss(tensors, generator)
         mask = tensors["mask"]
         target, start = self.pairs(tensors, generator)
         rows = couple(self.input.clean(start, self.scale), self.input.clean(target, self.scale), mask)
