@@ -113,7 +113,8 @@ class TestBenchmark:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--cell-type-key", "celltype"], "celltype"),
+            (["--cell-type-key", "celltype"], "--cell-type-key names the column 'celltype'"),
+            ([], "needs --cell-type-key"),
             (["--cell-type-key", "cell_type", "--hold-out", "type_9"], "type_9"),
             (["--cell-type-key", "cell_type", "--models", "PerturbDif"], "Unknown model 'PerturbDif'"),
         ],
@@ -122,6 +123,12 @@ class TestBenchmark:
         with pytest.raises(SystemExit, match=message):
             main(["benchmark", str(file), "--out", str(tmp_path / "out"), *words])
         assert not (tmp_path / "out").exists()
+
+    def test_counts_are_refused_before_any_work(self, tmp_path: Path, screen: Any) -> None:
+        counts = ad.AnnData(screen.layers["counts"].copy(), obs=screen.obs, var=screen.var)
+        counts.write_h5ad(tmp_path / "counts.h5ad")
+        with pytest.raises(SystemExit, match="counts.h5ad holds raw counts.*Add --normalize"):
+            main(["benchmark", str(tmp_path / "counts.h5ad"), "--cell-type-key", "cell_type"])
 
     def test_file_must_exist(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):

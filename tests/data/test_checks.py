@@ -48,6 +48,15 @@ def replace_first(adata: Any, column: str, value: object, where: str = "A") -> N
     adata.obs.loc[adata.obs_names[(adata.obs["perturbation"] == where).to_numpy()][0], column] = value
 
 
+def test_columns_of_scvi_tools_are_never_suggested(make_screen: Callable[..., Any], toy_model: Any) -> None:
+    adata = make_screen()
+    toy_model.setup_anndata(adata, batch_key="donor")
+    adata.obs = adata.obs.rename(columns={"perturbation": "treatment"})
+    with pytest.raises(KeyError, match="'perturbation', which is not in adata.obs. Columns: ") as refused:
+        toy_model.setup_anndata(adata)
+    assert "_scvi_" not in str(refused.value)
+
+
 def test_a_good_screen_is_accepted(make_screen: Callable[..., Any], toy_model: Any) -> None:
     toy_model.setup_anndata(make_screen(), batch_key="donor", dosage_key="dose", continuous_covariate_keys=["age"])
 

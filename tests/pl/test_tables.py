@@ -44,11 +44,17 @@ class TestScoreTable:
         assert texts(ax.get_xticklabels()) == ["energy_distance ↓", "shift_pearson ↑"]
         cell = {text.get_position(): text for text in ax.texts}
         found = [[cell[column, row].get_text() for column in range(2)] for row in range(4)]
-        assert found == [["1.25", "0.9"], ["–", "0.8 (1)"], ["3", "0.6"], ["0.05", "1"]]
+        assert found == [["1.25", "0.900"], ["–", "0.800 (1)"], ["3.00", "0.600"], ["0.05", "1.000"]]
         bold = {place for place, text in cell.items() if text.get_fontweight() == "bold"}
         assert bold == {(0, 0), (1, 0)}  # the ceiling competes with nobody
         colors = [to_hex(tick.get_color()).upper() for tick in ax.get_yticklabels()]
         assert (colors[0], colors[3]) == (COLORS["predicted"], COLORS["observed"])
+
+    @pytest.mark.parametrize(("factor", "text"), [(1e-9, "0.0000"), (0.01, "0.0125"), (10, "12.5"), (1000, "1250")])
+    def test_decimals_fit_the_size_of_a_metric(self, scores: pd.DataFrame, factor: float, text: str) -> None:
+        energy = scores[scores["metric"] == "energy_distance"]
+        ax = pl.score_table(energy.assign(value=energy["value"] * factor))
+        assert ax.texts[0].get_text() == text
 
     def test_shades_are_ranks_of_each_column(self, scores: pd.DataFrame) -> None:
         shades = pl.score_table(scores).get_images()[0].get_array()

@@ -224,7 +224,7 @@ def test_what_all_baselines_say_of_the_controls_is_said_once(screen: Any, caplog
     [
         ({"groupby": "celltype"}, KeyError, "'celltype'.*Did you mean 'cell_type'.*Columns: 'perturbation'"),
         ({"metrics": "energy_distanc"}, ValueError, "Did you mean 'energy_distance'"),
-        ({"control": "ctrl"}, ValueError, "no control cells"),
+        ({"control": "contrl"}, ValueError, "no control cells.*Did you mean 'control'.*Labels present: 'control'"),
         ({"predicted": {"ceiling": None}}, ValueError, "taken by"),
         ({"control": 3}, TypeError, "label or an AnnData"),
     ],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pertcast as pc
+from pertcast.data._matrix_checks import looks_like_counts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,11 @@ def run_benchmark(file: Path, out: Path, options: BenchmarkOptions) -> pd.DataFr
     if options.normalize:
         sc.pp.normalize_total(adata, target_sum=1e4)
         sc.pp.log1p(adata)
+    elif options.layer is None and looks_like_counts(adata.X):
+        raise ValueError(
+            f"{file} holds raw counts, but log-normalised values are expected. Add --normalize, which brings cells to "
+            "10,000 counts and takes log1p, or name a normalised layer with --layer."
+        )
     keys: dict[str, Any] = {
         name: getattr(options, name) for name in ("perturbation_key", "control", "cell_type_key", "batch_key")
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -15,7 +16,7 @@ from pertcast._cli._demo import run_demo
 from pertcast._cli._demo_screen import DEFAULT, QUICK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["main"]
 
@@ -50,7 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         run_benchmark(options.file, options.out, BenchmarkOptions(**values))
     except (KeyError, TypeError, ValueError) as error:
-        sys.exit(f"pertcast benchmark: {error.args[0] if error.args else error}")
+        sys.exit(f"pertcast benchmark: {_in_options(str(error.args[0] if error.args else error), values)}")
+
+
+def _in_options(message: str, names: Iterable[str]) -> str:
+    """Replace arguments that a message names by the options of the command line."""
+    options = {f"`{name}`": f"--{name.replace('_', '-')}" for name in names}
+    return re.sub(r"`\w+`", lambda found: options.get(found[0], found[0]), message)
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:

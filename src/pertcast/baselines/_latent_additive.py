@@ -40,8 +40,10 @@ class AdditiveNetwork(CellNetwork):
         G.
     n_latent
         Latent features L.
-    n_hidden, n_layers
-        Width and number of the hidden layers of encoder and decoder.
+    n_hidden
+        Width of the hidden layers of encoder and decoder.
+    n_layers
+        Number of these layers.
     n_perturbations
         Number of perturbations in the training data.
     vectors
@@ -132,8 +134,10 @@ class LatentAdditive(NetworkBaseline):
         Registry of a saved model, in place of the screen.
     n_latent
         Latent features L.
-    n_hidden, n_layers
-        Width and number of the hidden layers of encoder and decoder.
+    n_hidden
+        Width of the hidden layers of encoder and decoder.
+    n_layers
+        Number of these layers.
     seed
         Seed of weights and training.
 

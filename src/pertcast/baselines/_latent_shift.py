@@ -39,8 +39,10 @@ class VariationalNetwork(CellNetwork):
         G.
     n_latent
         Latent features L.
-    n_hidden, n_layers
-        Width and number of the hidden layers of encoder and decoder.
+    n_hidden
+        Width of the hidden layers of encoder and decoder.
+    n_layers
+        Number of these layers.
     """
 
     def __init__(self, n_genes: int, n_latent: int, n_hidden: int, n_layers: int) -> None:
@@ -89,8 +91,10 @@ class LatentShift(NetworkBaseline, ShiftBaseline):
         Whether to keep the residual of a control cell.
     n_latent
         Latent features L.
-    n_hidden, n_layers
-        Width and number of the hidden layers of encoder and decoder.
+    n_hidden
+        Width of the hidden layers of encoder and decoder.
+    n_layers
+        Number of these layers.
     seed
         Seed of weights and training.
 

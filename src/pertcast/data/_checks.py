@@ -12,7 +12,7 @@ from mudata import MuData
 from pertcast.data._embedding import read_embedding
 from pertcast.data._grammar import parse_perturbation
 from pertcast.data._labels import encode_labels
-from pertcast.data._messages import close_matches, did_you_mean, shorten
+from pertcast.data._messages import close_matches, column_names, did_you_mean, shorten
 
 if TYPE_CHECKING:
     from pertcast.data._keys import ScreenKeys
@@ -85,14 +85,14 @@ def require_column(adata: AnnData | MuData, keys: ScreenKeys, column: str, argum
     obs = holder.obs
     if column in obs:
         return obs[column]
-    hint = did_you_mean(str(column), [str(name) for name in obs.columns])
+    hint = did_you_mean(str(column), column_names(obs))
     if isinstance(holder, MuData):
         elsewhere = [name for name, part in holder.mod.items() if column in part.obs]
         if elsewhere:
             hint = f" It is in the modality {elsewhere[0]!r}: add {{{argument!r}: {elsewhere[0]!r}}} to `modalities`."
     raise KeyError(
         f"`{argument}` names the column {column!r}, which is not in adata.obs.{hint} Columns: "
-        f"{shorten(obs.columns, limit=20) or 'none'}."
+        f"{shorten(column_names(obs), limit=20) or 'none'}."
     )
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-__all__ = ["close_matches", "did_you_mean", "shorten"]
+    import pandas as pd
+
+__all__ = ["close_matches", "column_names", "did_you_mean", "shorten"]
 
 
 def shorten(values: Iterable[object], limit: int = 5) -> str:
@@ -22,6 +24,18 @@ def shorten(values: Iterable[object], limit: int = 5) -> str:
     found = list(values)
     text = ", ".join(repr(value) for value in found[:limit])
     return text + f" and {len(found) - limit} more" if len(found) > limit else text
+
+
+def column_names(obs: pd.DataFrame) -> list[str]:
+    """Columns of a user, without those that scvi-tools adds at set-up.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> column_names(pd.DataFrame(columns=["label", "_scvi_perturbation"]))
+    ['label']
+    """
+    return [str(name) for name in obs.columns if not str(name).startswith("_scvi_")]
 
 
 def close_matches(value: str, candidates: Collection[str], limit: int = 3) -> list[str]:

@@ -19,7 +19,7 @@ from pertcast.data._groups import RowGroups
 from pertcast.data._keys import ScreenKeys
 from pertcast.data._matrix import gather_rows, row_major
 from pertcast.data._matrix_checks import check_matrix
-from pertcast.data._messages import did_you_mean, shorten
+from pertcast.data._messages import column_names, did_you_mean, shorten
 from pertcast.data._pseudobulk import population_means
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def _find_controls(adata: AnnData | MuData, keys: ScreenKeys) -> np.ndarray:
     if key not in obs:
         raise KeyError(
             f"The control cells are found by the column {key!r}, which is not in adata.obs."
-            f"{did_you_mean(key, [str(name) for name in obs.columns])} If all cells are controls, say so: "
+            f"{did_you_mean(key, column_names(obs))} If all cells are controls, say so: "
             f'`adata.obs["{key}"] = "{control}"`.'
         )
     codes, names = check_labels(obs[key], key, allowed=control)

@@ -35,18 +35,26 @@ class ConditionalMonge(LatentMixin, PopulationModel):
         Space of the map: ``"pca"`` (default), ``"autoencoder"`` as published, or ``"genes"``.
     n_latent
         Axes of ``"pca"``, the directions of shifts included, or length of the code of ``"autoencoder"``.
-    n_hidden, n_layers
-        Width and number of layers of the map.
-    n_embedding, n_dosage
-        Features of an encoded perturbation and of the encoded dosage.
+    n_hidden
+        Width of the map.
+    n_layers
+        Number of its layers.
+    n_embedding
+        Features of an encoded perturbation.
+    n_dosage
+        Features of the encoded dosage.
     layer_norm
         Whether the layers of the map are normalised.
     cost
         Cost of moving a cell: ``"euclidean"`` (default) for the distance, ``"sqeuclidean"`` for its square.
-    fit_weight, fit_epsilon
-        Weight of the Sinkhorn divergence, and its entropy in units of the cost.
-    gap_weight, gap_epsilon
-        Weight of the Monge gap (0 for none), and its entropy in units of the cost.
+    fit_weight
+        Weight of the Sinkhorn divergence.
+    fit_epsilon
+        Its entropy, in units of the cost.
+    gap_weight
+        Weight of the Monge gap; 0 for none.
+    gap_epsilon
+        Its entropy, in units of the cost.
     anchor
         ``"none"`` (default) to start from control cells, ``"shift"`` to start from control cells that the anchor of
         :class:`PerturbDiff` has moved.
@@ -56,10 +64,18 @@ class ConditionalMonge(LatentMixin, PopulationModel):
     data_scale
         Scale that expression is divided by, and so the unit of distances; the typical standard deviation of a feature
         by default.
-    set_size, n_controls, n_sets
-        Perturbed cells and control cells of a set, and sets of a training batch.
-    learning_rate, weight_decay, ema_decay
-        Peak learning rate, weight decay and decay of the averaged weights.
+    set_size
+        Perturbed cells of a set.
+    n_controls
+        Control cells of a set.
+    n_sets
+        Sets of a training batch.
+    learning_rate
+        Peak learning rate.
+    weight_decay
+        Weight decay.
+    ema_decay
+        Decay of the averaged weights.
     min_cells
         Perturbed conditions with fewer cells are skipped with a warning.
     nonnegative

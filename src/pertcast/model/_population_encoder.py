@@ -62,14 +62,22 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
         Length of the embedding of a population.
     n_noise
         Principal axes along which cells are seen by the encoder and drawn by the generator.
-    n_hidden, n_layers
-        Width and number of layers of encoder and generator.
+    n_hidden
+        Width of encoder and generator.
+    n_layers
+        Number of their layers.
     isometry_weight
         Weight of the stress, which makes distances of embeddings those of generated cells; 0 for none.
-    set_size, n_sets
-        Cells of a sample, and populations of a training batch.
-    learning_rate, weight_decay, ema_decay
-        Peak learning rate, weight decay and decay of the averaged weights.
+    set_size
+        Cells of a sample.
+    n_sets
+        Populations of a training batch.
+    learning_rate
+        Peak learning rate.
+    weight_decay
+        Weight decay.
+    ema_decay
+        Decay of the averaged weights.
     min_cells
         Conditions with fewer cells are not trained on.
     nonnegative

@@ -41,6 +41,7 @@ def score_table(
     cannot be compared. The best mean is bold. Models have orange names, baselines grey, the noise ceiling blue: it is
     not ranked. Models are ordered by their mean rank. A number of conditions in brackets says that the metric is
     defined on fewer than all of them, which makes the mean one over other conditions than those of its neighbours.
+    All numbers of a column have the same decimals, so neighbours that look equal may differ in rank.
 
     Parameters
     ----------
@@ -97,8 +98,9 @@ def score_table(
     fewer = (counts < counts.max()).reindex(order).to_numpy()
     best = (ranks == ranks.min()).to_numpy()
     numbers = counts.reindex(order).to_numpy()
+    digits = [_decimals(ranked[name]) for name in names]
     for (row, column), mean in np.ndenumerate(means.reindex(order).to_numpy(float)):
-        text = f"{mean:.3g}" + (f" ({numbers[row, column]:.0f})" if fewer[row, column] else "")
+        text = f"{mean:.{digits[column]}f}" + (f" ({numbers[row, column]:.0f})" if fewer[row, column] else "")
         color = "0.5" if np.isnan(mean) else "white" if shades[row, column] < 0.5 else "black"
         weight = "bold" if best[row, column] else "normal"
         ax.text(column, row, "–" if np.isnan(mean) else text, ha="center", va="center", fontsize="small",
@@ -141,3 +143,9 @@ def _loss(means: pd.Series) -> pd.Series:
     known = known_metrics()["better"]
     better = known.get(str(means.name), "zero")
     return {"higher": -means, "lower": means, "one": (means - 1).abs()}.get(better, means.abs())
+
+
+def _decimals(means: pd.Series) -> int:
+    """Decimals that give the typical mean of a metric three significant digits, at most four."""
+    typical = float(means.abs().median())
+    return int(np.clip(2 - np.floor(np.log10(typical)), 0, 4)) if typical > 0 else 3

@@ -15,7 +15,7 @@ from pertcast.data._grammar import canonical_names
 from pertcast.data._groups import RowGroups
 from pertcast.data._matrix import gather_rows, row_major
 from pertcast.data._matrix_checks import check_matrix
-from pertcast.data._messages import did_you_mean, shorten
+from pertcast.data._messages import column_names, did_you_mean, shorten
 from pertcast.data._pseudobulk import population_means
 
 if TYPE_CHECKING:
@@ -80,7 +80,10 @@ def screen_columns(
     if not isinstance(control, AnnData):
         raise TypeError(f"`control` must be a label or an AnnData, but it is a {type(control).__name__}.")
     if perturbation_key not in control.obs:
-        raise KeyError(f"control.obs has no column {perturbation_key!r}, which must hold the label of control cells.")
+        raise KeyError(
+            f"control.obs has no column {perturbation_key!r}, which must hold the label of control cells. Name the "
+            "column with `perturbation_key`."
+        )
     labels = sorted({str(label) for label in control.obs[perturbation_key]})
     if len(labels) != 1:
         raise ValueError(
@@ -185,7 +188,7 @@ class LabelledCells:
     def _column(self, key: str) -> pd.Series:
         obs: pd.DataFrame = self.adata.obs  # type: ignore[assignment]
         if key not in obs:
-            known = [str(name) for name in obs.columns]
+            known = column_names(obs)
             columns = ", ".join(map(repr, known)) or "none"
             raise KeyError(f"{self.what}.obs has no column {key!r}.{did_you_mean(key, known)} Columns: {columns}.")
         return obs[key]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pertcast.data._messages import shorten
+from pertcast.data._messages import did_you_mean, shorten
 from pertcast.tl._labelled import LabelledCells
 
 if TYPE_CHECKING:
@@ -82,10 +82,14 @@ class Truth:
             missing = self.real.contexts - found.control_rows.keys()
             if not missing:
                 return found
+        key, control = self.columns.perturbation_key, self.columns.control
+        labels = sorted({str(label) for _, cells in others for label in cells.obs[key].unique()})
+        fix = "give them as an AnnData with `control=`, or leave these contexts out of `real`"
+        if control not in labels:
+            fix = f"name their label with `control=`.{did_you_mean(control, labels)} Labels present: {shorten(labels)}"
         raise ValueError(
-            f"There are no control cells ({self.columns.perturbation_key!r} equal to {self.columns.control!r}) for "
-            f"{shorten(sorted(missing))}. Shifts are measured against controls of the same context: give them with "
-            "`control=`, or leave these contexts out of `real`."
+            f"There are no control cells ({key!r} equal to {control!r}) for {shorten(sorted(missing))}. Shifts are "
+            f"measured against controls of the same context: {fix}."
         )
 
     def control_rows(self, condition: Condition) -> np.ndarray:
