@@ -71,4 +71,13 @@ def test_one_dosage_everywhere_is_no_information(populations: Populations) -> No
 def test_decreases_are_shares_of_what_is_expressed() -> None:
     shift = np.array([-1.0, -1.0, 0.5, -4.0])
     found = share_of_expression(shift, np.array([6.0, 0.0, 6.0, 6.0]), np.full(4, 2 - 1e-3))
-    np.testing.assert_allclose(found, [-3.0, 0.0, 0.5, -6.0])
+    reach = 2 + 4 * 2**2 / (2**2 + 0.1**2)  # what exceeds the level of the sources is not quite trusted
+    np.testing.assert_allclose(found, [-reach / 2, 0.0, 0.5, -reach])
+    less = share_of_expression(shift, np.full(4, 1.5), np.full(4, 2 - 1e-3))
+    np.testing.assert_allclose(less, [-0.75, -0.75, 0.5, -1.5])
+
+
+def test_a_marker_of_the_target_does_not_vanish_because_its_noise_fell() -> None:
+    """Sources express 0.02 of a gene, and by chance all of it is gone; the target expresses 3."""
+    found = share_of_expression(np.array([-0.02]), np.array([3.0]), np.array([0.02]))
+    assert -0.2 < found[0] < -0.02

@@ -62,18 +62,19 @@ def test_response_adds_increases_and_scales_decreases() -> None:
     linear = response(weights, control, sources, shifts, nonnegative=False)
     np.testing.assert_allclose(linear, [-3, 1.5, -0.25])
     share = response(weights, control, sources, shifts, nonnegative=True)
-    np.testing.assert_allclose(share, [-10 * 3 / 5.001, 1.5, 0])
+    reach = 5.001 + (10 - 5.001) * 5.001**2 / (5.001**2 + 0.1**2)
+    np.testing.assert_allclose(share, [-reach * 3 / 5.001, 1.5, 0])
 
 
 def test_a_lost_gene_is_lost_and_no_more() -> None:
     control, sources = np.array([3.0]), np.array([[2.0]])
     lost = response(np.ones(1), control, sources, -sources, nonnegative=True)
-    np.testing.assert_allclose(lost, -3, rtol=1e-3)
-    assert response(np.ones(1), control, sources, -9 * sources, nonnegative=True) == -3
+    np.testing.assert_allclose(lost, -3, rtol=2e-3)
+    assert -3 <= response(np.ones(1), control, sources, -9 * sources, nonnegative=True) < -2.99
     # A source with a negative weight says nothing about the share that is kept.
     weights, both = np.array([2.0, -1.0]), np.array([[2.0], [2.0]])
     found = response(weights, control, both, np.array([[-1.0], [5.0]]), nonnegative=True)
-    np.testing.assert_allclose(found, -1.5, rtol=1e-3)
+    np.testing.assert_allclose(found, -1.5, rtol=2e-3)
 
 
 def test_gene_features_by_hand(build: Callable[..., Populations]) -> None:

@@ -16,6 +16,9 @@ __all__ = ["gene_features", "response", "share_of_expression"]
 _FLOOR = 1e-3
 """Expression below which a gene counts as silent, in the units of the data."""
 
+_TRUSTED = 0.1
+"""Expression at which the share that a gene loses is half trusted for more expression than was measured."""
+
 _VIEWS = (Weighting("uniform"), Weighting("kernel", 0.3), Weighting("ridge", 1.0))
 
 
@@ -24,8 +27,8 @@ def response(
 ) -> np.ndarray:
     """Shift of each gene, from the shifts of the sources.
 
-    Increases are added. With non-negative data a decrease is a share of what is expressed: the target keeps the same
-    share of its own mean that the sources kept of theirs, since a silent gene cannot fall.
+    Increases are added. With non-negative data a decrease is a share of what is expressed, see
+    :func:`share_of_expression`: a silent gene cannot fall.
 
     Parameters
     ----------
@@ -47,19 +50,22 @@ def response(
     Examples
     --------
     >>> response(np.ones(1), np.array([4.0, 4.0]), np.array([[2.0, 2.0]]), np.array([[-1.0, 1.0]]), nonnegative=True)
-    array([-1.9990005,  1.       ])
+    array([-1.99651171,  1.        ])
     """
     shift = weights @ shifts
     if not nonnegative:
         return shift
     positive = np.maximum(weights, 0)
-    before = positive @ sources + _FLOOR
-    kept = np.clip((positive @ shifts + before) / before, 0, 1)
-    return np.where(shift < 0, control * (kept - 1), shift)
+    falls = share_of_expression(np.minimum(positive @ shifts, 0), control, positive @ sources)
+    return np.where(shift < 0, falls, shift)
 
 
 def share_of_expression(shift: np.ndarray, control: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Turn decreases into shares of what is expressed; increases stay.
+    r"""Turn decreases into shares of what is expressed; increases stay.
+
+    A gene that falls by d from the level b of the sources loses :math:`d / b` of what the target expresses. Where that
+    is more than b, the share counts in full up to b and with the weight :math:`b^2 / (b^2 + 0.1^2)` beyond: what
+    little a source expresses says little of a gene that marks the target.
 
     Parameters
     ----------
@@ -77,9 +83,11 @@ def share_of_expression(shift: np.ndarray, control: np.ndarray, level: np.ndarra
     Examples
     --------
     >>> share_of_expression(np.array([-1.0, 1.0]), np.array([4.0, 4.0]), np.array([1.999, 1.999]))
-    array([-2.,  1.])
+    array([-1.99750623,  1.        ])
     """
-    return np.where(shift < 0, control * np.clip(shift / (level + _FLOOR), -1, 0), shift)
+    before = level + _FLOOR
+    reach = np.minimum(control, before) + np.maximum(control - before, 0) * before**2 / (before**2 + _TRUSTED**2)
+    return np.where(shift < 0, reach * np.clip(shift / before, -1, 0), shift)
 
 
 def gene_features(populations: Populations, rows: np.ndarray, state: np.ndarray, control: np.ndarray) -> np.ndarray:
