@@ -42,6 +42,7 @@ def main() -> None:
         ax.scatter(table[name].clip(upper=1.6), range(len(table)), label=label, color=colour, marker=marker, s=45)
     ax.scatter(table["ceiling"], range(len(table)), label="noise ceiling", color="#0072B2", marker="|", s=120)
     ax.set_yticks(range(len(table)), table.index)
+    ax.xaxis.set_major_locator(plt.MultipleLocator(0.5))
     ax.set_xlabel("energy distance as a share of no effect")
     figure.legend(loc="outside upper center", ncols=5, frameon=False, handletextpad=0.2, columnspacing=1)
     ax.spines[["top", "right"]].set_visible(False)

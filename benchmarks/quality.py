@@ -128,7 +128,7 @@ def overview(scores: pd.DataFrame, model: str = "PerturbDiff") -> str:
             names = [*shown, best, model, "ceiling"]
             cells[metric] = [f"{means[name]:.2f}" if name in means else "-" for name in names]
         if len(cells) == 2:
-            pairs = [f"{e} ({r})" for e, r in zip(*cells.values(), strict=True)]
+            pairs = [e if r == "-" else f"{e} ({r})" for e, r in zip(*cells.values(), strict=True)]
             summary = pc.tl.summarize(here).query("metric == 'energy_distance'").set_index("model")["normalised"]
             share = "-" if pd.isna(summary[model]) else f"{summary[model]:.2f}"
             lines.append(f"| {task.name} | " + " | ".join([*pairs, share]) + " |")
