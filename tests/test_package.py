@@ -85,7 +85,7 @@ def test_package_says_that_it_is_typed() -> None:
 def test_readme_sets_up_in_two_commands() -> None:
     assert readme_commands() == [
         'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pertcast demo',
-        ".venv/bin/python -m pytest",
+        ".venv/bin/python -m pytest -n 2 --dist loadfile",
     ]
 
 
