@@ -271,3 +271,16 @@ def test_means_are_scored_on_perturbations_that_training_never_saw(screen: Any) 
         assert value["ContextMean", cell_type] == pytest.approx(expected, rel=1e-3)
         assert np.isfinite(value["PerturbedMean", cell_type])
         assert np.isnan(value["PerturbationShift", cell_type])
+
+
+def test_controls_in_an_anndata_of_their_own_must_be_labelled(halves: Any) -> None:
+    real, fresh = halves
+    control = real[real.obs["perturbation"] == "control"].copy()
+    unlabelled = control.copy()
+    del unlabelled.obs["perturbation"]
+    with pytest.raises(KeyError, match="control.obs has no column 'perturbation'.*`perturbation_key`"):
+        pc.tl.evaluate(real, fresh, control=unlabelled, metrics=MEANS)
+    with pytest.raises(ValueError, match="must hold control cells only, but its column 'perturbation' holds"):
+        pc.tl.evaluate(real, fresh, control=real, metrics=MEANS)
+    with pytest.raises(TypeError, match="must be a label or an AnnData, but it is a int"):
+        pc.tl.evaluate(real, fresh, control=3, metrics=MEANS)  # type: ignore[arg-type]

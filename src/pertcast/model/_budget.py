@@ -45,8 +45,10 @@ def default_budget(
         Number of epochs, if it is given.
     steps_per_epoch
         Steps of an epoch, if they are given.
-    n_steps, per_condition
-        Steps of a model without conditions, and further ones for each.
+    n_steps
+        Steps of a model without conditions.
+    per_condition
+        Further steps for each condition.
     shortest_epoch
         Least length of an epoch that is not given.
 

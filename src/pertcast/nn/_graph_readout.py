@@ -16,10 +16,19 @@ __all__ = ["KnockoutReadout", "NodeReadout"]
 
 
 class NodeReadout(nn.Module):
-    """State of the node of the perturbed gene (Doloris, arXiv 2506.21107v3)."""
+    """State of the node of the perturbed gene (Doloris, arXiv 2506.21107v3).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.nn import GeneGraph
+    >>> graph = GeneGraph(3, n_embedding=2, n_hidden=4, n_heads=1, learned=True)
+    >>> NodeReadout()(graph, torch.tensor([0, 2])).shape
+    torch.Size([2, 4])
+    """
 
     def forward(self, graph: GeneGraph, genes: Tensor) -> Tensor:
-        """Read genes, int64 [...], from a graph; [..., D]."""
+        """Read genes, int64 [...] with values in [0, G), from a graph; [..., D]."""
         return graph()[genes]
 
 
@@ -36,6 +45,14 @@ class KnockoutReadout(nn.Module):
         Number of genes G.
     n_hidden
         Width D.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.nn import GeneGraph
+    >>> graph = GeneGraph(3, n_embedding=2, n_hidden=4, n_heads=1, learned=True)
+    >>> KnockoutReadout(3, 4)(graph, torch.tensor([0, 2])).shape
+    torch.Size([2, 4])
     """
 
     def __init__(self, n_genes: int, n_hidden: int) -> None:
@@ -44,7 +61,10 @@ class KnockoutReadout(nn.Module):
         self.out = nn.Linear(n_genes, n_hidden)
 
     def forward(self, graph: GeneGraph, genes: Tensor) -> Tensor:
-        """Read genes, int64 [...], from a graph, which is passed through once for each distinct one; [..., D]."""
+        """Read genes, int64 [...] with values in [0, G), from a graph; [..., D].
+
+        The graph is passed through once for each distinct gene.
+        """
         distinct, place = genes.unique(return_inverse=True)
         intact = graph()
         response = [((graph(gene) - intact) * self.query).sum(-1) for gene in distinct.tolist()]
