@@ -22,20 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from quality_tables import METRICS, report
 from tasks import TASKS, Task
 from variants import MODELS, VARIANTS
 
 import pertcast as pc
-
-METRICS = {
-    "energy_distance": "energy distance",
-    "mmd": "MMD",
-    "shift_pearson": "Pearson",
-    "shift_pearson_specific": "Pearson, specific",
-    "de_overlap": "DE overlap",
-    "de_calibration": "DE calibration",
-    "variance_ratio": "sd ratio",
-}
 
 
 def run_job(number: int, split_number: int, seed: int, names: list[str], out: Path, accelerator: str) -> str:
@@ -84,90 +75,6 @@ def baselines_of(out: Path, task: Task, split_number: int, seed: int) -> pd.Data
 def job_file(out: Path, task: Task, split_number: int, seed: int) -> Path:
     """File of one job."""
     return out / f"{re.sub('[^a-z0-9]+', '-', task.name)}_{split_number}_{seed}.csv"
-
-
-def table(scores: pd.DataFrame) -> str:
-    """One task as a Markdown table, the best energy distance first."""
-    summary = pc.tl.summarize(scores)
-    wide = summary.pivot_table(index="model", columns="metric", values="mean", dropna=False)
-    wide = wide.reindex(columns=list(METRICS)).sort_values(
-        ["energy_distance", "shift_pearson"], ascending=[True, False]
-    )
-    share = summary[summary["metric"] == "energy_distance"].set_index("model")["normalised"]
-    wide.insert(1, "gap closed", share.reindex(wide.index))
-    defined = scores[scores["metric"].isin(["shift_pearson", "energy_distance"]) & scores["value"].notna()]
-    n = defined.groupby("model")["condition"].nunique()
-    lines = ["| model | n | " + " | ".join(METRICS.get(str(c), str(c)) for c in wide.columns) + " |"]
-    lines.append("|---" * (len(wide.columns) + 2) + "|")
-    for model, row in wide.iterrows():
-        if n.get(model, 0):
-            numbers = ["-" if pd.isna(value) else f"{value:.3g}" for value in row]
-            lines.append(f"| {model} | {n[model]} | " + " | ".join(numbers) + " |")
-    return "\n".join(lines)
-
-
-def overview(scores: pd.DataFrame, model: str = "PerturbDiff") -> str:
-    """One row for each task: energy distance and Pearson of a model, of simple baselines and of the best one."""
-    shown = ["NoEffect", "PerturbationShift", "ContextWeightedShift"]
-    lines = [
-        "| task | no effect | mean shift | weighted shift | best baseline | " + model + " | ceiling | gap closed |"
-    ]
-    lines.append("|---" * 8 + "|")
-    for task in TASKS:
-        here = scores[scores["task"] == task.name]
-        cells = {}
-        for metric, sign in (("energy_distance", 1), ("shift_pearson", -1)):
-            part = here[here["metric"] == metric]
-            wide = part.pivot_table(index="condition", columns="model", values="value")
-            if model not in wide:
-                break
-            wide = wide[wide[model].notna()].dropna(axis=1)
-            means, roles = wide.mean(), dict(zip(part["model"], part["role"], strict=True))
-            baselines = means[[name for name in means.index if roles[name] == "baseline"]]
-            best = (sign * baselines).idxmin() if len(baselines) else ""
-            names = [*shown, best, model, "ceiling"]
-            cells[metric] = [f"{means[name]:.2f}" if name in means else "-" for name in names]
-        if len(cells) == 2:
-            pairs = [e if r == "-" else f"{e} ({r})" for e, r in zip(*cells.values(), strict=True)]
-            summary = pc.tl.summarize(here).query("metric == 'energy_distance'").set_index("model")["normalised"]
-            share = "-" if pd.isna(summary[model]) else f"{summary[model]:.2f}"
-            lines.append(f"| {task.name} | " + " | ".join([*pairs, share]) + " |")
-    return "\n".join(lines)
-
-
-def side_by_side(scores: pd.DataFrame) -> str:
-    """Energy distance of every model on the conditions that all of them and the mean shift can predict."""
-    models = [name for name in MODELS if name in set(scores["model"])]
-    shown = ["NoEffect", "PerturbationShift", "ContextWeightedShift", "best baseline", *models, "ceiling"]
-    titles = ["no effect", "mean shift", "weighted shift", *shown[3:]]
-    lines = ["| task | n | " + " | ".join(titles) + " |", "|---" * (len(shown) + 2) + "|"]
-    for task in TASKS:
-        here = scores[(scores["task"] == task.name) & (scores["metric"] == "energy_distance")]
-        wide = here.pivot_table(index="condition", columns="model", values="value")
-        if not set(models) <= set(wide):
-            continue
-        wide = wide[wide[models].notna().all(axis=1)].dropna(axis=1)
-        baselines = [name for name in set(here.loc[here["role"] == "baseline", "model"]) if name in wide]
-        means = wide.mean()
-        means["best baseline"] = means[baselines].min()
-        cells = [f"{means[name]:.2f}" if name in means else "-" for name in shown]
-        lines.append(f"| {task.name} | {len(wide)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def report(out: Path) -> str:
-    """All tables that the files of a folder give."""
-    files = sorted(out.glob("*.csv"))
-    if not files:
-        return "No results yet."
-    scores = pd.concat([pd.read_csv(path) for path in files])
-    text = [f"### Overview: energy distance (Pearson)\n\n{overview(scores)}\n"]
-    text.append(f"### Models side by side: energy distance\n\n{side_by_side(scores)}\n")
-    for task in TASKS:
-        here = scores[scores["task"] == task.name]
-        if len(here):
-            text.append(f"### {task.name}\n\n{here['condition'].nunique()} conditions x seeds.\n\n{table(here)}\n")
-    return "\n".join(text)
 
 
 def main() -> None:

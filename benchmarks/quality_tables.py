@@ -1,0 +1,152 @@
+"""Tables of the results of `quality.py`, in Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from tasks import TASKS
+from variants import MODELS
+
+import pertcast as pc
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+METRICS = {
+    "energy_distance": "energy distance",
+    "mmd": "MMD",
+    "shift_pearson": "Pearson",
+    "shift_pearson_specific": "Pearson, specific",
+    "de_overlap": "DE overlap",
+    "de_calibration": "DE calibration",
+    "variance_ratio": "sd ratio",
+}
+
+
+LOWER = ("energy_distance", "mmd")
+"""Metrics of which lower values are better; of the other headline metrics higher ones are."""
+
+HEADLINE = ("energy_distance", "mmd", "shift_pearson", "shift_pearson_specific", "de_overlap")
+
+
+def best_baseline(scores: pd.DataFrame, metric: str, model: str) -> tuple[str, pd.DataFrame]:
+    """Baseline with the best mean in a metric, and the values of all on the conditions of a model.
+
+    Only baselines count that can predict every condition that the model can.
+    """
+    here = scores[scores["metric"] == metric]
+    wide = here.pivot_table(index="condition", columns="model", values="value")
+    if model not in wide:
+        return "", wide.iloc[:0]
+    wide = wide[wide[model].notna()].dropna(axis=1)
+    baselines = sorted(set(here.loc[here["role"] == "baseline", "model"]) & set(wide))
+    sign = 1 if metric in LOWER else -1
+    return (sign * wide[baselines].mean()).idxmin() if baselines and len(wide) else "", wide
+
+
+def verdicts(scores: pd.DataFrame, model: str = "PerturbDiff") -> str:
+    """A model beside the best baseline of each task and metric: ``+`` better, ``=`` within noise, ``-`` worse.
+
+    Noise is twice the standard error over conditions of the paired difference, means over seeds taken first.
+    """
+    lines = ["| task | " + " | ".join(METRICS[name] for name in HEADLINE) + " |", "|---" * (len(HEADLINE) + 1) + "|"]
+    for task in TASKS:
+        here = scores[scores["task"] == task.name]
+        if model in set(here["model"]):
+            cells = [_verdict(here, metric, model) for metric in HEADLINE]
+            lines.append(f"| {task.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _verdict(scores: pd.DataFrame, metric: str, model: str) -> str:
+    baseline, wide = best_baseline(scores, metric, model)
+    if not baseline:
+        return "-"
+    of_condition = wide.index.str.replace(r"^(\d+) \| \d+ \| ", r"\1 | ", regex=True)
+    gain = (wide[baseline] - wide[model]) * (1 if metric in LOWER else -1)
+    gain = gain.groupby(of_condition).mean()
+    error = 2 * float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
+    sign = "=" if abs(gain.mean()) <= error else "+" if gain.mean() > 0 else "-"
+    return f"{wide[model].mean():.2g} / {wide[baseline].mean():.2g} {sign}"
+
+
+def table(scores: pd.DataFrame) -> str:
+    """One task as a Markdown table, the best energy distance first."""
+    summary = pc.tl.summarize(scores)
+    wide = summary.pivot_table(index="model", columns="metric", values="mean", dropna=False)
+    wide = wide.reindex(columns=list(METRICS)).sort_values(
+        ["energy_distance", "shift_pearson"], ascending=[True, False]
+    )
+    share = summary[summary["metric"] == "energy_distance"].set_index("model")["normalised"]
+    wide.insert(1, "gap closed", share.reindex(wide.index))
+    defined = scores[scores["metric"].isin(["shift_pearson", "energy_distance"]) & scores["value"].notna()]
+    n = defined.groupby("model")["condition"].nunique()
+    lines = ["| model | n | " + " | ".join(METRICS.get(str(c), str(c)) for c in wide.columns) + " |"]
+    lines.append("|---" * (len(wide.columns) + 2) + "|")
+    for model, row in wide.iterrows():
+        if n.get(model, 0):
+            numbers = ["-" if pd.isna(value) else f"{value:.3g}" for value in row]
+            lines.append(f"| {model} | {n[model]} | " + " | ".join(numbers) + " |")
+    return "\n".join(lines)
+
+
+def overview(scores: pd.DataFrame, model: str = "PerturbDiff") -> str:
+    """One row for each task: energy distance and Pearson of a model, of simple baselines and of the best one."""
+    shown = ["NoEffect", "PerturbationShift", "ContextWeightedShift"]
+    lines = [
+        "| task | no effect | mean shift | weighted shift | best baseline | " + model + " | ceiling | gap closed |"
+    ]
+    lines.append("|---" * 8 + "|")
+    for task in TASKS:
+        here = scores[scores["task"] == task.name]
+        cells = {}
+        for metric in ("energy_distance", "shift_pearson"):
+            best, wide = best_baseline(here, metric, model)
+            if wide.empty:
+                break
+            means = wide.mean()
+            names = [*shown, best, model, "ceiling"]
+            cells[metric] = [f"{means[name]:.2f}" if name in means else "-" for name in names]
+        if len(cells) == 2:
+            pairs = [e if r == "-" else f"{e} ({r})" for e, r in zip(*cells.values(), strict=True)]
+            summary = pc.tl.summarize(here).query("metric == 'energy_distance'").set_index("model")["normalised"]
+            share = "-" if pd.isna(summary[model]) else f"{summary[model]:.2f}"
+            lines.append(f"| {task.name} | " + " | ".join([*pairs, share]) + " |")
+    return "\n".join(lines)
+
+
+def side_by_side(scores: pd.DataFrame) -> str:
+    """Energy distance of every model on the conditions that all of them and the mean shift can predict."""
+    models = [name for name in MODELS if name in set(scores["model"])]
+    shown = ["NoEffect", "PerturbationShift", "ContextWeightedShift", "best baseline", *models, "ceiling"]
+    titles = ["no effect", "mean shift", "weighted shift", *shown[3:]]
+    lines = ["| task | n | " + " | ".join(titles) + " |", "|---" * (len(shown) + 2) + "|"]
+    for task in TASKS:
+        here = scores[(scores["task"] == task.name) & (scores["metric"] == "energy_distance")]
+        wide = here.pivot_table(index="condition", columns="model", values="value")
+        if not set(models) <= set(wide):
+            continue
+        wide = wide[wide[models].notna().all(axis=1)].dropna(axis=1)
+        baselines = [name for name in set(here.loc[here["role"] == "baseline", "model"]) if name in wide]
+        means = wide.mean()
+        means["best baseline"] = means[baselines].min()
+        cells = [f"{means[name]:.2f}" if name in means else "-" for name in shown]
+        lines.append(f"| {task.name} | {len(wide)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def report(out: Path) -> str:
+    """All tables that the files of a folder give."""
+    files = sorted(out.glob("*.csv"))
+    if not files:
+        return "No results yet."
+    scores = pd.concat([pd.read_csv(path) for path in files])
+    text = [f"### Overview: energy distance (Pearson)\n\n{overview(scores)}\n"]
+    text.append(f"### PerturbDiff / best baseline\n\n{verdicts(scores)}\n")
+    text.append(f"### Models side by side: energy distance\n\n{side_by_side(scores)}\n")
+    for task in TASKS:
+        here = scores[scores["task"] == task.name]
+        if len(here):
+            text.append(f"### {task.name}\n\n{here['condition'].nunique()} conditions x seeds.\n\n{table(here)}\n")
+    return "\n".join(text)
