@@ -45,6 +45,11 @@ def best_baseline(scores: pd.DataFrame, metric: str, model: str) -> tuple[str, p
     return (sign * wide[baselines].mean()).idxmin() if baselines and len(wide) else "", wide
 
 
+def without_seed(conditions: pd.Index) -> pd.Index:
+    """Names of conditions, ``split | seed | condition``, without the seed."""
+    return conditions.str.replace(r"^(\d+) \| \d+ \| ", r"\1 | ", regex=True)
+
+
 def verdicts(scores: pd.DataFrame, model: str = "PerturbDiff") -> str:
     """A model beside the best baseline of each task and metric: ``+`` better, ``=`` within noise, ``-`` worse.
 
@@ -63,9 +68,8 @@ def _verdict(scores: pd.DataFrame, metric: str, model: str) -> str:
     baseline, wide = best_baseline(scores, metric, model)
     if not baseline:
         return "-"
-    of_condition = wide.index.str.replace(r"^(\d+) \| \d+ \| ", r"\1 | ", regex=True)
     gain = (wide[baseline] - wide[model]) * (1 if metric in LOWER else -1)
-    gain = gain.groupby(of_condition).mean()
+    gain = gain.groupby(without_seed(gain.index)).mean()
     error = 2 * float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
     sign = "=" if abs(gain.mean()) <= error else "+" if gain.mean() > 0 else "-"
     return f"{wide[model].mean():.2g} / {wide[baseline].mean():.2g} {sign}"
@@ -117,7 +121,7 @@ def overview(scores: pd.DataFrame, model: str = "PerturbDiff") -> str:
 
 
 def side_by_side(scores: pd.DataFrame) -> str:
-    """Energy distance of every model on the conditions that all of them and the mean shift can predict."""
+    """Energy distance of every model on the conditions that all of them can predict, means over seeds taken first."""
     models = [name for name in MODELS if name in set(scores["model"])]
     shown = ["NoEffect", "PerturbationShift", "ContextWeightedShift", "best baseline", *models, "ceiling"]
     titles = ["no effect", "mean shift", "weighted shift", *shown[3:]]
@@ -125,9 +129,10 @@ def side_by_side(scores: pd.DataFrame) -> str:
     for task in TASKS:
         here = scores[(scores["task"] == task.name) & (scores["metric"] == "energy_distance")]
         wide = here.pivot_table(index="condition", columns="model", values="value")
-        if not set(models) <= set(wide):
+        wide = wide.groupby(without_seed(wide.index)).mean()
+        wide = wide[wide[[name for name in models if name in wide]].notna().all(axis=1)].dropna(axis=1)
+        if wide.empty:
             continue
-        wide = wide[wide[models].notna().all(axis=1)].dropna(axis=1)
         baselines = [name for name in set(here.loc[here["role"] == "baseline", "model"]) if name in wide]
         means = wide.mean()
         means["best baseline"] = means[baselines].min()

@@ -17,6 +17,21 @@ class AnchorOnly(pc.PerturbDiff):
         self.module.gate.set(0.0)
 
 
+REFERENCE = partial(
+    pc.PerturbDiff,
+    preset="reference",
+    embed_context=False,
+    embed_batch=False,
+    n_hidden=128,
+    n_layers=3,
+    n_heads=4,
+    set_size=64,
+    n_controls=128,
+    n_sets=4,
+)
+"""Loss, schedule, guidance and steps of the published model at the size of the default, without identities of contexts
+and batches, which held-out ones do not have."""
+
 MODELS: dict[str, Any] = {
     "PerturbDiff": pc.PerturbDiff,
     "SetTransformer": pc.SetTransformer,
@@ -24,6 +39,7 @@ MODELS: dict[str, Any] = {
     "ConditionalMonge": pc.ConditionalMonge,
     "Doloris": pc.Doloris,
     "Unlasting": pc.Unlasting,
+    "reference": REFERENCE,
 }
 
 VARIANTS: dict[str, Any] = {
@@ -35,7 +51,6 @@ VARIANTS: dict[str, Any] = {
     "PCA": partial(pc.PerturbDiff, representation="pca"),
     "256 wide, 4 deep": partial(pc.PerturbDiff, n_hidden=256, n_layers=4),
     "set of 256": partial(pc.PerturbDiff, set_size=256, n_sets=2),
-    "reference": partial(pc.PerturbDiff, preset="reference"),
     "ConditionalMonge, autoencoder": partial(pc.ConditionalMonge, representation="autoencoder"),
     "Doloris, shuffled network": partial(pc.Doloris, network="shuffled"),
     "Doloris, no anchor": partial(pc.Doloris, anchor="none"),
