@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from tasks import TASKS
-from variants import MODELS
+from variants import MODELS, VARIANTS
 
 import pertcast as pc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 METRICS = {
@@ -23,6 +24,10 @@ METRICS = {
     "variance_ratio": "sd ratio",
 }
 
+
+SHIFTS = ("PerturbationShift", "ContextWeightedShift")
+
+TITLES = {"NoEffect": "no effect", "PerturbationShift": "mean shift", "ContextWeightedShift": "weighted shift"}
 
 LOWER = ("energy_distance", "mmd")
 """Metrics of which lower values are better; of the other headline metrics higher ones are."""
@@ -97,7 +102,7 @@ def table(scores: pd.DataFrame) -> str:
 
 def overview(scores: pd.DataFrame, model: str = "PerturbDiff") -> str:
     """One row for each task: energy distance and Pearson of a model, of simple baselines and of the best one."""
-    shown = ["NoEffect", "PerturbationShift", "ContextWeightedShift"]
+    shown = ["NoEffect", *SHIFTS]
     lines = [
         "| task | no effect | mean shift | weighted shift | best baseline | " + model + " | ceiling | gap closed |"
     ]
@@ -120,12 +125,12 @@ def overview(scores: pd.DataFrame, model: str = "PerturbDiff") -> str:
     return "\n".join(lines)
 
 
-def side_by_side(scores: pd.DataFrame) -> str:
-    """Energy distance of every model on the conditions that all of them can predict, means over seeds taken first."""
-    models = [name for name in MODELS if name in set(scores["model"])]
-    shown = ["NoEffect", "PerturbationShift", "ContextWeightedShift", "best baseline", *models, "ceiling"]
-    titles = ["no effect", "mean shift", "weighted shift", *shown[3:]]
-    lines = ["| task | n | " + " | ".join(titles) + " |", "|---" * (len(shown) + 2) + "|"]
+def side_by_side(scores: pd.DataFrame, names: Iterable[str], baselines: Sequence[str] = ()) -> str:
+    """Energy distance of some models on the conditions that all of them can predict, means over seeds taken first."""
+    models = [name for name in names if name in set(scores["model"])]
+    shown = ["NoEffect", *baselines, "best baseline", *models, "ceiling"]
+    lines = ["| task | n | " + " | ".join(TITLES.get(name, name) for name in shown) + " |"]
+    lines.append("|---" * (len(shown) + 2) + "|")
     for task in TASKS:
         here = scores[(scores["task"] == task.name) & (scores["metric"] == "energy_distance")]
         wide = here.pivot_table(index="condition", columns="model", values="value")
@@ -133,9 +138,9 @@ def side_by_side(scores: pd.DataFrame) -> str:
         wide = wide[wide[[name for name in models if name in wide]].notna().all(axis=1)].dropna(axis=1)
         if wide.empty:
             continue
-        baselines = [name for name in set(here.loc[here["role"] == "baseline", "model"]) if name in wide]
+        known = [name for name in set(here.loc[here["role"] == "baseline", "model"]) if name in wide]
         means = wide.mean()
-        means["best baseline"] = means[baselines].min()
+        means["best baseline"] = means[known].min()
         cells = [f"{means[name]:.2f}" if name in means else "-" for name in shown]
         lines.append(f"| {task.name} | {len(wide)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -149,7 +154,8 @@ def report(out: Path) -> str:
     scores = pd.concat([pd.read_csv(path) for path in files])
     text = [f"### Overview: energy distance (Pearson)\n\n{overview(scores)}\n"]
     text.append(f"### PerturbDiff / best baseline\n\n{verdicts(scores)}\n")
-    text.append(f"### Models side by side: energy distance\n\n{side_by_side(scores)}\n")
+    text.append(f"### Models side by side: energy distance\n\n{side_by_side(scores, MODELS, SHIFTS)}\n")
+    text.append(f"### Variants: energy distance\n\n{side_by_side(scores, ['PerturbDiff', *VARIANTS])}\n")
     for task in TASKS:
         here = scores[scores["task"] == task.name]
         if len(here):

@@ -17,6 +17,15 @@ class AnchorOnly(pc.PerturbDiff):
         self.module.gate.set(0.0)
 
 
+class GateOpen(pc.PerturbDiff):
+    """PerturbDiff with the whole network, whatever held-out conditions say."""
+
+    def train(self, *args: Any, **kwargs: Any) -> None:
+        """Train, and open the gate."""
+        super().train(*args, **kwargs)
+        self.module.gate.set(1.0)
+
+
 REFERENCE = partial(
     pc.PerturbDiff,
     preset="reference",
@@ -44,6 +53,7 @@ MODELS: dict[str, Any] = {
 
 VARIANTS: dict[str, Any] = {
     "anchor only": AnchorOnly,
+    "gate open": GateOpen,
     "no anchor": partial(pc.PerturbDiff, anchor="none"),
     "zeros by ReLU": partial(pc.PerturbDiff, zeros="relu"),
     "8 steps": partial(pc.PerturbDiff, n_steps=8, noise_share=0.25),
