@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pertcast as pc
+from pertcast.module import PRESETS
 
 
 class AnchorOnly(pc.PerturbDiff):
@@ -26,17 +27,14 @@ class GateOpen(pc.PerturbDiff):
         self.module.gate.set(1.0)
 
 
+SIZES = ("n_hidden", "n_layers", "n_heads", "set_size", "n_controls", "n_sets")
+
 REFERENCE = partial(
     pc.PerturbDiff,
     preset="reference",
     embed_context=False,
     embed_batch=False,
-    n_hidden=128,
-    n_layers=3,
-    n_heads=4,
-    set_size=64,
-    n_controls=128,
-    n_sets=4,
+    **{name: getattr(PRESETS["default"], name) for name in SIZES},
 )
 """Loss, schedule, guidance and steps of the published model at the size of the default, without identities of contexts
 and batches, which held-out ones do not have."""
