@@ -33,6 +33,7 @@ __all__ = [
     "check_matrix",
     "drug_embedding",
     "effect_embedding",
+    "example_screen",
     "gather_rows",
     "match_controls",
     "parse_perturbation",
@@ -72,6 +73,7 @@ _MODULE_OF_NAME = {
     "check_matrix": "_matrix_checks",
     "drug_embedding": "_drugs",
     "effect_embedding": "_effects",
+    "example_screen": "_examples",
     "gather_rows": "_matrix",
     "match_controls": "_controls",
     "parse_perturbation": "_grammar",
@@ -93,6 +95,7 @@ if TYPE_CHECKING:
     from pertcast.data._dataset import PopulationBatch, PopulationDataset
     from pertcast.data._drugs import drug_embedding
     from pertcast.data._effects import effect_embedding
+    from pertcast.data._examples import example_screen
     from pertcast.data._genes import align_genes
     from pertcast.data._grammar import canonical_name, parse_perturbation
     from pertcast.data._groups import RowGroups
