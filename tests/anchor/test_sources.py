@@ -42,11 +42,18 @@ def dose_query(dosage: float) -> AnchorQuery:
     return AnchorQuery(("A",), dosage, np.full(4, 5.0), np.zeros(1), "new")
 
 
-@pytest.mark.parametrize(("dosage", "expected"), [(0.1, 1.0), (1.0, 2.0), (10.0, 3.0), (1000.0, 3.0), (0.001, 1.0)])
+@pytest.mark.parametrize(("dosage", "expected"), [(0.1, 1.0), (1.0, 2.0), (10.0, 3.0), (1000.0, 3.0)])
 def test_the_nearest_dosage_dominates(build: Callable[..., Populations], dosage: float, expected: float) -> None:
     anchor, query = dose_anchor(build), dose_query(dosage)
     np.testing.assert_allclose(anchor._by_sources(query, np.arange(6), Weighting("uniform")), expected, atol=0.25)
     np.testing.assert_allclose(anchor.shift(query), expected, atol=0.6)
+
+
+def test_far_below_the_lowest_dosage_less_is_expected_than_at_it(build: Callable[..., Populations]) -> None:
+    anchor, query = dose_anchor(build), dose_query(0.001)
+    np.testing.assert_allclose(anchor._by_sources(query, np.arange(6), Weighting("uniform")), 1.0, atol=0.25)
+    at_lowest = anchor.shift(dose_query(0.1))
+    assert (np.abs(anchor.shift(query)) < 0.5 * at_lowest).all()
 
 
 def test_trust_in_dosages_closed_form(build: Callable[..., Populations]) -> None:

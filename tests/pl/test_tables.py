@@ -107,6 +107,13 @@ class TestEffectHeatmap:
         assert shown.get_array().mask.sum() == 1  # y in B was not measured
         assert not image.patches
 
+    def test_contexts_are_in_the_order_of_their_categories(self, screen: dict[str, Any]) -> None:
+        control = screen["control"].copy()
+        control.obs["cell_type"] = control.obs["cell_type"].astype(str).astype("category")
+        control.obs["cell_type"] = control.obs["cell_type"].cat.reorder_categories(["B", "A"])
+        ax = pl.effect_heatmap(screen["real"], None, control, groupby="cell_type")
+        assert texts(ax.get_xticklabels()) == ["B", "A"]
+
     def test_many_fields_have_no_numbers(self, screen: dict[str, Any]) -> None:
         assert not pl.effect_heatmap(**screen, groupby="cell_type", annotate=False).texts
         with pytest.raises(ValueError, match="nothing to plot"):

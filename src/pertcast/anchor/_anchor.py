@@ -162,10 +162,10 @@ class ShiftAnchor:
         return np.intersect1d(self.populations.rows_of.get(query.perturbation, ()), rows).astype(int)
 
     def _trust(self, query: AnchorQuery, sources: np.ndarray) -> np.ndarray:
-        p, offset = self.populations, self.process.kernel.offset
-        if offset == 0:
+        p, dosages = self.populations, self.process.kernel.dosages
+        if not dosages.several:
             return p.weight[sources]
-        distance = np.abs(np.log(p.dosage[sources] + offset) - np.log(query.dosage + offset))
+        distance = dosages.distance(p.dosage[sources], np.array([query.dosage]))[:, 0]
         return p.weight[sources] * np.maximum(np.exp(-0.5 * np.square(distance - distance.min())), 1e-6)
 
     def _fit_own_gene(self) -> OwnGene:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 
+from pertcast.anchor._dosage import DosageKernel
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pertcast.anchor._populations import Populations
 
-__all__ = ["ConditionKernel", "Conditions", "dose_offset", "part_counts"]
+__all__ = ["ConditionKernel", "Conditions", "part_counts"]
 
 _MAX_STATES = 1000
 
@@ -48,13 +50,14 @@ class ConditionKernel:
     :math:`Z` (conditions x single perturbations) and vectors :math:`E`, the similarities of perturbations are
 
     * ``any``: :math:`(Z 1)(Z 1)^\top`;
-    * ``own``: :math:`(Z \, \mathrm{diag}(r) Z^\top)` with the strength r of each single perturbation (1 until it is
-      set) times, where there are dosages, :math:`\exp(-(\log a - \log b)^2 / 2)`; beyond the dosages of training that
-      of the last one stays;
+    * ``own``: :math:`Z \, \mathrm{diag}(r) Z^\top` with the strength r of each single perturbation (1 until it is set);
     * ``vector``: :math:`Z E E^\top Z^\top`;
-    * ``whole``: 1 for the same combination of several parts,
+    * ``whole``: 1 for the same combination of several parts.
 
-    and those of contexts with states at a distance d, the median of which is m between the controls of training,
+    Where there are dosages, ``any`` and ``vector`` are multiplied with the similarity of dose-response curves
+    (:class:`~pertcast.anchor._dosage.DosageKernel`), and ``own`` becomes two: ``curve``, multiplied in the same way,
+    and ``own``, multiplied with the similarity of close dosages, for what does not follow a curve. The similarities of
+    contexts with states at a distance d, the median of which is m between the controls of training, are
 
     * ``all``: 1;
     * ``near``: :math:`\exp(-d / m)`;
@@ -75,11 +78,10 @@ class ConditionKernel:
         self.centre = states.mean(axis=0)
         self.median = float(np.median(pdist(states))) if len(states) > 1 else 0.0
         self.spread = float(np.square(states - self.centre).sum(axis=1).mean())
-        self.offset = dose_offset(populations.dosage)
-        self.dose_range = float(np.min(populations.dosage)), float(np.max(populations.dosage))
+        self.dosages = DosageKernel(populations.dosage)
         self.vectors = _standardised(populations, vectors)
         self.strength: dict[str, float] = {}
-        self.perturbation_terms = ["any", "own"]
+        self.perturbation_terms = ["any", "own", "curve"] if self.dosages.several else ["any", "own"]
         self.perturbation_terms += ["vector"] if self.vectors else []
         self.perturbation_terms += ["whole"] if any(len(parts) > 1 for parts in populations.perturbation) else []
         several = self.median > 0
@@ -119,11 +121,13 @@ class ConditionKernel:
         column = {part: i for i, part in enumerate(sorted({p for parts in (*a[0], *b[0]) for p in parts}))}
         z_a, z_b = part_counts(a.perturbation, column), part_counts(b.perturbation, column)
         strength = np.array([self.strength.get(part, 1.0) for part in column])
-        found = {"any": np.outer(z_a.sum(1), z_b.sum(1)), "own": (z_a * strength) @ z_b.T * self._of_dosages(a, b)}
+        own, curve = (z_a * strength) @ z_b.T, self.dosages.of_curves(a.dosage, b.dosage)
+        found = {"any": np.outer(z_a.sum(1), z_b.sum(1)) * curve, "own": own * self.dosages.near(a.dosage, b.dosage)}
+        found["curve"] = own * curve
         if self.vectors:
             zero = np.zeros_like(next(iter(self.vectors.values())))
             table = np.stack([self.vectors.get(part, zero) for part in column])
-            found["vector"] = (z_a @ table) @ (z_b @ table).T
+            found["vector"] = (z_a @ table) @ (z_b @ table).T * curve
         if "whole" in self.perturbation_terms:
             found["whole"] = np.array([[float(len(x) > 1 and x == y) for y in b[0]] for x in a[0]])
         return found
@@ -138,18 +142,14 @@ class ConditionKernel:
         variance
             Variance of each product, ``[n_terms]``.
         """
-        of_context = self._of_contexts(a, b)
-        first = self.perturbation_terms.index("own") * len(self.context_terms)
-        own = variance[first : first + len(self.context_terms)]
-        return self._of_dosages(a, b) * sum(
-            v * of_context[name] for v, name in zip(own, self.context_terms, strict=True)
-        )
-
-    def _of_dosages(self, a: Conditions, b: Conditions) -> np.ndarray:
-        if self.offset == 0:
-            return np.ones((len(a.dosage), len(b.dosage)))
-        log_a, log_b = (np.log(np.clip(each.dosage, *self.dose_range) + self.offset) for each in (a, b))
-        return np.exp(-0.5 * np.square(log_a[:, None] - log_b[None]))
+        of_context, n = self._of_contexts(a, b), len(self.context_terms)
+        of_dosage = {"own": self.dosages.near(a.dosage, b.dosage), "curve": self.dosages.of_curves(a.dosage, b.dosage)}
+        total = np.zeros((len(a.dosage), len(b.dosage)))
+        for number, term in enumerate(self.perturbation_terms):
+            if term in of_dosage:
+                own = variance[number * n : (number + 1) * n]
+                total += of_dosage[term] * sum(v * of_context[x] for v, x in zip(own, self.context_terms, strict=True))
+        return total
 
     def _of_contexts(self, a: Conditions, b: Conditions) -> dict[str, np.ndarray]:
         found = {"all": np.ones((len(a.state), len(b.state)))}
@@ -157,13 +157,6 @@ class ConditionKernel:
             found["near"] = np.exp(-cdist(a.state, b.state) / self.median)
             found["linear"] = (a.state - self.centre) @ (b.state - self.centre).T / self.spread
         return found
-
-
-def dose_offset(dosage: np.ndarray) -> float:
-    """Offset that makes the logarithm of dosages finite: half the smallest positive one; 0 if all are equal."""
-    values = np.unique(np.asarray(dosage, dtype=float))
-    positive = values[values > 0]
-    return float(positive[0] / 2) if len(values) > 1 and len(positive) else 0.0
 
 
 def part_counts(perturbation: Sequence[tuple[str, ...]], column: Mapping[str, int]) -> np.ndarray:

@@ -53,7 +53,8 @@ def effect_heatmap(
     control
         Control cells of all contexts.
     groupby
-        Column of ``obs`` with the context, such as the cell type.
+        Column of ``obs`` with the context, such as the cell type. Contexts are in the order of its categories in
+        `control`, if it has some, else sorted.
     perturbation_key
         Column of ``obs`` with the perturbation.
     gene
@@ -96,7 +97,8 @@ def effect_heatmap(
     if not tables:
         raise ValueError("There is nothing to plot: give `real`, `predicted` or both.")
     values = tables[0] if len(tables) == 1 else tables[0].combine_first(tables[1])
-    values = values.loc[values.abs().mean(axis=1).sort_values(ascending=False, kind="stable").index]
+    by_size = values.abs().mean(axis=1).sort_values(ascending=False, kind="stable").index
+    values = values.loc[by_size, _in_order(control.obs[groupby], values.columns)]
     framed = values.notna() if real is None else values.notna() & tables[0].reindex_like(values).isna()
 
     ax = get_axes(ax, figsize or (3.0 + 0.55 * values.shape[1], 1.8 + 0.3 * values.shape[0]))
@@ -135,6 +137,12 @@ def _effects(table: AnnData, gene: str | None, perturbation_key: str, groupby: s
     obs: Any = table.obs
     keys = {"row": obs[perturbation_key].astype(str), "column": obs[groupby].astype(str), "effect": effect}
     return pd.DataFrame(keys).pivot(index="row", columns="column", values="effect")
+
+
+def _in_order(column: Any, contexts: pd.Index) -> list[str]:
+    """Contexts in the order of the categories of a column."""
+    categories = [str(name) for name in column.cat.categories] if hasattr(column, "cat") else []
+    return [*(name for name in categories if name in contexts), *contexts.difference(categories)]
 
 
 def _frame(ax: Axes, marked: np.ndarray) -> None:
