@@ -146,6 +146,30 @@ def side_by_side(scores: pd.DataFrame, names: Iterable[str], baselines: Sequence
     return "\n".join(lines)
 
 
+def calibration(scores: pd.DataFrame, names: Sequence[str] = ("NoEffect", *SHIFTS, "PerturbDiff", "ceiling")) -> str:
+    """Medians over conditions, means over seeds taken first: standard deviations and numbers of significant genes.
+
+    Both are shown as predicted over measured, first that of the standard deviations, then that of the numbers plus 1.
+    """
+    lines = ["| task | " + " | ".join(TITLES.get(name, name) for name in names) + " |"]
+    lines.append("|---" * (len(names) + 1) + "|")
+    for task in TASKS:
+        medians = {}
+        for metric in ("variance_ratio", "de_calibration"):
+            here = scores[(scores["task"] == task.name) & (scores["metric"] == metric)]
+            wide = here.pivot_table(index="condition", columns="model", values="value")
+            medians[metric] = wide.groupby(without_seed(wide.index)).mean().median()
+        cells = []
+        for name in names:
+            spread, number = (medians[metric].get(name, float("nan")) for metric in medians)
+            ratio = 10**number
+            calls = "" if pd.isna(ratio) else f" / {ratio:.0f}" if ratio >= 10 else f" / {ratio:.2g}"
+            cells.append("-" if pd.isna(spread) else f"{spread:.2f}{calls}")
+        if set(cells) != {"-"}:
+            lines.append(f"| {task.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def report(out: Path) -> str:
     """All tables that the files of a folder give."""
     files = sorted(out.glob("*.csv"))
@@ -154,6 +178,7 @@ def report(out: Path) -> str:
     scores = pd.concat([pd.read_csv(path) for path in files])
     text = [f"### Overview: energy distance (Pearson)\n\n{overview(scores)}\n"]
     text.append(f"### PerturbDiff / best baseline\n\n{verdicts(scores)}\n")
+    text.append(f"### Standard deviations / numbers of significant genes, over measured\n\n{calibration(scores)}\n")
     text.append(f"### Models side by side: energy distance\n\n{side_by_side(scores, MODELS, SHIFTS)}\n")
     text.append(f"### Variants: energy distance\n\n{side_by_side(scores, ['PerturbDiff', *VARIANTS])}\n")
     for task in TASKS:
