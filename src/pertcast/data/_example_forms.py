@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 
@@ -42,17 +43,18 @@ class Example:
     stand_in: Mapping[str, Any]
 
 
-def _rename(adata: AnnData, columns: Mapping[str, str], control: str = "control") -> AnnData:
-    """Name columns of `obs`, given as new: old, and the control."""
+def _rename(adata: AnnData, columns: Mapping[str, str], control: str = "control", layer: str | None = None) -> AnnData:
+    """Matrix, or a layer, with columns of `obs`, given as new: old, and the name of the control."""
     missing = sorted(set(columns.values()) - set(adata.obs.columns))
     if missing:
         raise ValueError(
             f"Expected the columns {missing} in obs, found {list(adata.obs.columns)}: the file has changed."
         )
-    adata = adata.copy()
-    adata.obs = pd.DataFrame({new: adata.obs[old] for new, old in columns.items()}, index=adata.obs_names)
-    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace({control: "control"})
-    return adata
+    obs = pd.DataFrame({new: adata.obs[old] for new, old in columns.items()}, index=adata.obs_names)
+    obs["perturbation"] = obs["perturbation"].astype(str).replace({control: "control"})
+    return ad.AnnData(
+        adata.X if layer is None else adata.layers[layer], obs=obs, var=pd.DataFrame(index=adata.var_names)
+    )
 
 
 def _kang(adata: AnnData) -> AnnData:
@@ -62,10 +64,8 @@ def _kang(adata: AnnData) -> AnnData:
 
 
 def _norman(adata: AnnData) -> AnnData:
-    tidy = _rename(adata, {"perturbation": "perturbation_name"})
-    if "counts" in adata.layers:
-        tidy.X = adata.layers["counts"].copy()
-    return tidy
+    layer = "counts" if "counts" in adata.layers else None
+    return _rename(adata, {"perturbation": "perturbation_name"}, layer=layer)
 
 
 def _norman_file(adata: AnnData) -> AnnData:

@@ -84,27 +84,28 @@ def example_screen(
         raise ValueError(f"sources is {sources!r}. Give a list with some of {', '.join(get_args(ExampleSource))}.")
     failures: list[str] = []
     for source in sources:
-        adata = {"download": _download, "folder": _read, "simulation": _simulate}[source](name, failures)
+        adata = {"download": _download, "folder": _read, "simulation": _simulate}[source](name, failures, n_top_genes)
         if adata is not None:
             log = logger.warning if source == "simulation" and len(sources) > 1 else logger.info
             log("%s", " ".join([adata.uns["source"], *failures]))
-            return _most_variable(adata, n_top_genes)
+            return adata
     raise FileNotFoundError(f"No cells of {EXAMPLES[name].title}: {' '.join(failures)} Add 'simulation' to sources.")
 
 
-def _download(name: str, failures: list[str]) -> AnnData | None:
+def _download(name: str, failures: list[str], n_top_genes: int | None) -> AnnData | None:
     """The complete screen through pertpy, or `None` without a connection."""
     import pertpy
 
+    example = EXAMPLES[name]
     try:
         raw: Any = getattr(pertpy.data, name)()
     except OSError as error:  # those of requests are OSErrors, too
         failures.append(f"The download failed ({type(error).__name__}).")
         return None
-    return _finish(EXAMPLES[name].of_download(raw), f"{EXAMPLES[name].title}, complete, from pertpy.data.{name}.")
+    return _normalise(example.of_download(raw), f"{example.title}, complete, from pertpy.data.{name}.", n_top_genes)
 
 
-def _read(name: str, failures: list[str]) -> AnnData | None:
+def _read(name: str, failures: list[str], n_top_genes: int | None) -> AnnData | None:
     """The file in the folder that `PERTCAST_DATA` names, or `None`."""
     example, folder = EXAMPLES[name], os.environ.get("PERTCAST_DATA")
     if example.file is None:
@@ -114,43 +115,52 @@ def _read(name: str, failures: list[str]) -> AnnData | None:
     elif not (path := Path(folder) / example.file).is_file():
         failures.append(f"The folder PERTCAST_DATA has no file {example.file}.")
     else:
-        return _finish(example.of_file(ad.read_h5ad(path)), f"{example.title}, the part in {example.file}.")
+        raw = example.of_file(ad.read_h5ad(path))
+        return _normalise(raw, f"{example.title}, the part in {example.file}.", n_top_genes)
     return None
 
 
-def _simulate(name: str, _: list[str]) -> AnnData:
+def _simulate(name: str, _: list[str], n_top_genes: int | None) -> AnnData:
     """A simulated screen of the same form, with names of its own."""
     adata = simulate_screen(**EXAMPLES[name].stand_in)
     obs = cast("pd.DataFrame", adata.obs)
     adata.obs = obs[[column for column in COLUMNS if column != "dosage" or "dosages" in EXAMPLES[name].stand_in]]
     adata.uns["source"] = f"A simulated screen in place of {EXAMPLES[name].title}."
-    return adata
+    is_control = (obs["perturbation"] == "control").to_numpy()
+    return adata[:, _variable(adata[is_control].X, n_top_genes)].copy()
 
 
-def _finish(adata: AnnData, source: str) -> AnnData:
-    """Log-normalise counts; `obs["total"]`, if there is one, holds the counts over all genes of a cell."""
-    if not looks_like_counts(adata.X):
+def _normalise(raw: AnnData, source: str, n_top_genes: int | None) -> AnnData:
+    """Choose genes and log-normalise counts; `obs["total"]`, if any, holds the counts over all genes of a cell.
+
+    Genes are chosen before anything of the size of the screen is made.
+    """
+    if not looks_like_counts(raw.X):
         raise ValueError(f"Expected counts in X of {source} Found other numbers: the file has changed.")
-    counts = sparse.csr_matrix(adata.X).astype(np.float32)
-    known = cast("pd.DataFrame", adata.obs)
-    totals = known["total"].to_numpy(float) if "total" in known else np.asarray(counts.sum(axis=1)).ravel()
+    counts, known = sparse.csr_matrix(raw.X), cast("pd.DataFrame", raw.obs)
+    totals = known["total"].to_numpy(float) if "total" in known else np.asarray(counts.sum(axis=1), float).ravel()
     obs = known[[column for column in COLUMNS if column in known]].copy()
     for column in obs.columns.difference(["dosage"]):
         obs[column] = obs[column].astype(str).astype("category")
+    is_control = (obs["perturbation"] == "control").to_numpy()
+    genes = _variable(_log_normal(counts[is_control], totals[is_control]), n_top_genes)
+    counts = counts[:, genes].astype(np.float32)
+    var = pd.DataFrame(index=raw.var_names[genes])
+    adata = ad.AnnData(_log_normal(counts, totals), obs=obs, var=var, layers={"counts": counts})
+    adata.var_names_make_unique()
+    adata.uns["source"] = source
+    return adata
+
+
+def _log_normal(counts: sparse.csr_matrix, totals: np.ndarray) -> sparse.csr_matrix:
+    """Logarithm of 1 plus the counts in 10,000, float32."""
     scale = sparse.diags(1e4 / np.maximum(totals, 1.0)).astype(np.float32)
-    tidy = ad.AnnData(
-        sparse.csr_matrix(scale @ counts), obs=obs, var=pd.DataFrame(index=adata.var_names), layers={"counts": counts}
-    )
-    tidy.var_names_make_unique()
-    sc.pp.log1p(tidy)
-    tidy.uns["source"] = source
-    return tidy
+    return sparse.csr_matrix(scale @ counts.astype(np.float32)).log1p()
 
 
-def _most_variable(adata: AnnData, n_top_genes: int | None) -> AnnData:
-    """Keep the most variable genes of the control cells."""
-    if n_top_genes is None or n_top_genes >= adata.n_vars:
-        return adata
-    control = adata[(adata.obs["perturbation"] == "control").to_numpy()]
-    chosen = cast("Any", sc.pp.highly_variable_genes(control, n_top_genes=n_top_genes, inplace=False))
-    return adata[:, chosen["highly_variable"].to_numpy()].copy()
+def _variable(X: Any, n_top_genes: int | None) -> np.ndarray:
+    """Whether each gene is among the most variable ones."""
+    if n_top_genes is None or n_top_genes >= X.shape[1]:
+        return np.ones(X.shape[1], dtype=bool)
+    table = cast("Any", sc.pp.highly_variable_genes(ad.AnnData(X), n_top_genes=n_top_genes, inplace=False))
+    return table["highly_variable"].to_numpy()
