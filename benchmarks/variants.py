@@ -62,4 +62,5 @@ VARIANTS: dict[str, Any] = {
     "ConditionalMonge, autoencoder": partial(pc.ConditionalMonge, representation="autoencoder"),
     "Doloris, shuffled network": partial(pc.Doloris, network="shuffled"),
     "Doloris, no anchor": partial(pc.Doloris, anchor="none"),
+    "Doloris, no anchor, shuffled network": partial(pc.Doloris, anchor="none", network="shuffled"),
 }
