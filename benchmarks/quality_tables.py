@@ -146,6 +146,21 @@ def side_by_side(scores: pd.DataFrame, names: Iterable[str], baselines: Sequence
     return "\n".join(lines)
 
 
+def seed_spread(scores: pd.DataFrame, names: Iterable[str]) -> str:
+    """Energy distance of some models, mean over conditions: smallest and largest of the seeds."""
+    models = [name for name in names if name in set(scores["model"])]
+    lines = ["| task | " + " | ".join(models) + " |", "|---" * (len(models) + 1) + "|"]
+    energy = scores[scores["metric"] == "energy_distance"]
+    energy = energy.assign(seed=energy["condition"].str.split(" | ", regex=False).str[1])
+    means = energy.groupby(["task", "model", "seed"])["value"].mean().groupby(["task", "model"]).agg(["min", "max"])
+    for task in TASKS:
+        found = [means.loc[(task.name, name)] if (task.name, name) in means.index else None for name in models]
+        if any(each is not None for each in found):
+            cells = ["-" if each is None else f"{each['min']:.2f} to {each['max']:.2f}" for each in found]
+            lines.append(f"| {task.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def calibration(scores: pd.DataFrame, names: Sequence[str] = ("NoEffect", *SHIFTS, "PerturbDiff", "ceiling")) -> str:
     """Medians over conditions, means over seeds taken first: standard deviations and numbers of significant genes.
 
@@ -180,6 +195,7 @@ def report(out: Path) -> str:
     text.append(f"### PerturbDiff / best baseline\n\n{verdicts(scores)}\n")
     text.append(f"### Standard deviations / numbers of significant genes, over measured\n\n{calibration(scores)}\n")
     text.append(f"### Models side by side: energy distance\n\n{side_by_side(scores, MODELS, SHIFTS)}\n")
+    text.append(f"### Smallest and largest of the seeds\n\n{seed_spread(scores, [*MODELS, *VARIANTS])}\n")
     text.append(f"### Variants: energy distance\n\n{side_by_side(scores, ['PerturbDiff', *VARIANTS])}\n")
     for task in TASKS:
         here = scores[scores["task"] == task.name]
