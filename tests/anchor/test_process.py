@@ -171,3 +171,29 @@ def test_no_more_than_a_thousand_populations_are_used_the_relevant_ones_first(bu
     used = set(rows.tolist())
     assert set(p.rows_of[("P3",)]) <= used
     assert set(np.flatnonzero(p.context == "c1")) <= used
+
+
+def of_one_context(build: Build, shifts: dict[str, np.ndarray]) -> ShiftProcess:
+    return ShiftProcess(build({name: shift[None] for name, shift in shifts.items()}, ONE_CONTEXT))
+
+
+def test_few_combinations_are_taken_for_additive(build: Build) -> None:
+    """A strong part that was never alone explains its combinations, not an interaction in each of them."""
+    rng = np.random.default_rng(5)
+    alone = {f"P{i}": 0.5 * rng.normal(size=50) for i in range(10)}
+    strong = {f"S{i}": rng.normal(size=50) for i in range(4)}
+    pairs = [("S0", "P0"), ("S1", "P1"), ("S2", "P2"), ("S3", "P3")]
+    together = {f"{p}+{s}": strong[s] + alone[p] for s, p in pairs}
+    process = of_one_context(build, alone | together)
+    truth = strong["S0"] + alone["P5"]
+    assert np.linalg.norm(forecast(process, query("P5", "S0")) - truth) < 0.1 * np.linalg.norm(truth)
+
+
+def test_interactions_are_found_where_many_combinations_show_them(build: Build) -> None:
+    rng = np.random.default_rng(6)
+    alone = {f"P{i:02}": rng.normal(size=50) for i in range(20)}
+    pairs = rng.permutation([(a, b) for a in alone for b in alone if a < b])[:60].tolist()
+    together = {f"{a}+{b}": alone[a] + alone[b] + rng.normal(size=50) for a, b in pairs}
+    process = of_one_context(build, alone | together)
+    whole = process.kernel.perturbation_terms.index("whole")
+    assert np.exp(process.log_variance[whole]) == pytest.approx(1.0, rel=0.25)

@@ -26,6 +26,8 @@ _MAX_FITTED = 300
 _MAX_USED = 1000
 _MAX_INDEPENDENT = 50
 _PRIOR = 0.02
+_INTERACTION_SHARE = 0.1
+_INTERACTION_PRIOR = 10.0
 _RANGE = (-12.0, 2.0)
 _JITTER = 1e-6
 
@@ -44,7 +46,9 @@ class ShiftProcess:
     where s says whether two conditions share their controls. One of the terms is the response to a single
     perturbation, which has a strength of its own (:func:`~pertcast.anchor._strength.fit_strengths`). The variances
     :math:`e^\theta` maximise the marginal likelihood, in which correlated genes count as 50 independent ones, with a
-    wide prior around equal shares of the mean square of the shifts. The forecast is the conditional mean: noisy
+    wide prior around equal shares of the mean square of the shifts. The prior of the terms for what the parts of a
+    combination do not add up to is narrow, around a tenth of that: a few combinations cannot tell an interaction from
+    a part that was never measured alone, and most combinations are close to additive. The forecast is the conditional mean: noisy
     measurements count little, a perturbation that was not measured has the shift that perturbations have on average,
     and what all conditions with the same controls seem to share because the mean of the controls is noisy is forecast
     too.
@@ -60,7 +64,8 @@ class ShiftProcess:
 
     References
     ----------
-    Rasmussen and Williams (2006), Gaussian Processes for Machine Learning, Eq. 2.23, 2.30 and 5.9.
+    Rasmussen and Williams (2006), Gaussian Processes for Machine Learning, Eq. 2.23, 2.30 and 5.9. Combinations are
+    close to additive: Ahlmann-Eltze, Huber and Anders (2025), Nature Methods 22.
     """
 
     def __init__(
@@ -136,7 +141,7 @@ class ShiftProcess:
         """Log variances of the terms."""
         used = self.conditions.take(rows)
         terms, noise, second = self.kernel.terms(used, used), self._noise(rows), self._products(rows)
-        centre = np.log(self._scale / len(terms))
+        centre, precision = self._prior()
         n_genes = self._n_genes
 
         def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -147,15 +152,22 @@ class ShiftProcess:
             value = 0.5 * n_genes * (np.trace(explained) + 2 * np.log(np.diag(factor)).sum())
             slope = 0.5 * n_genes * variance * np.tensordot(terms, inverse - explained @ inverse, 2)
             away = theta - centre
-            return value + _PRIOR * float(away @ away), slope + 2 * _PRIOR * away
+            return value + float(precision @ np.square(away)), slope + 2 * precision * away
 
         low, high = np.log(self._scale) + np.array(_RANGE)
-        start = np.clip(np.full(len(terms), centre), low, high)
+        start = np.clip(centre, low, high)
         found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=[(low, high)] * len(terms))
         shares = np.exp(found.x) / np.exp(found.x).sum()
         names = [f"{a}/{b}" for a in self.kernel.perturbation_terms for b in self.kernel.context_terms]
         logger.debug("Shares of the variance of shifts: %s.", dict(zip(names, shares.round(3).tolist(), strict=True)))
         return found.x
+
+    def _prior(self) -> tuple[np.ndarray, np.ndarray]:
+        """Centre and half the precision of the normal prior of each log variance."""
+        kernel = self.kernel
+        of_whole = np.repeat([term == "whole" for term in kernel.perturbation_terms], len(kernel.context_terms))
+        centre = np.log(self._scale / kernel.n_terms) + np.where(of_whole, np.log(_INTERACTION_SHARE), 0.0)
+        return centre, np.where(of_whole, _INTERACTION_PRIOR, _PRIOR)
 
     def _strengths(self) -> dict[str, float]:
         """Strengths of the perturbations that were measured alone, some hundred populations at a time."""

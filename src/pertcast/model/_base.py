@@ -19,7 +19,7 @@ from pertcast.data._setup import ScreenSetupMixin
 from pertcast.model._budget import Budget, default_budget, default_seed
 from pertcast.model._dataset import anchored_dataset
 from pertcast.model._forecast import Forecaster, fit_forecaster
-from pertcast.model._gate import choose_gate
+from pertcast.model._gate import NO_EVIDENCE, choose_gate
 from pertcast.model._runner import run_training
 from pertcast.model._statistics import fit_components, is_nonnegative, set_statistics
 from pertcast.model._task import PopulationDrawer
@@ -186,7 +186,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         validation_size: float = 0.2,
         steps_per_epoch: int | None = None,
         early_stopping: bool = True,
-        early_stopping_patience: int = 8,
+        early_stopping_patience: int = 45,
         checkpoint_dir: str | Path | None = None,
         ckpt_path: str | Path | None = None,
         plan_kwargs: Mapping[str, Any] | None = None,
@@ -196,7 +196,8 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
 
         Conditions are held out for validation as the split column says, or else whole contexts where there are at
         least three, then batches, then perturbations (see ``model.split_``). The averaged weights with the lowest
-        validation loss are kept, and the held-out conditions decide how much of the network is added to the anchor.
+        validation loss are kept, and the held-out conditions decide how much of the network is added to the anchor;
+        where nothing can be held out, half of it is.
 
         Parameters
         ----------
@@ -211,7 +212,8 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         early_stopping
             Whether to stop when the validation loss no longer falls.
         early_stopping_patience
-            Epochs without a lower validation loss before training stops.
+            Epochs without a lower validation loss before training stops. A default run is shorter than the default
+            patience and goes to its end, where the learning rate is small and the loss often falls once more.
         checkpoint_dir
             Folder for ``last.ckpt``, written after every epoch.
         ckpt_path
@@ -279,12 +281,14 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
                 choose_gate(self.module, data.validation_batches(), seed=self.seed)
                 seen = np.union1d(split.train, split.validation)
                 forecaster = fit(ShiftTable.from_index(screen.X, screen.index, screen.controls, seen))
+            else:
+                self.module.gate.set(NO_EVIDENCE)
             self.forecaster_ = forecaster
         self.dosages_ = trained_dosages(screen.index, np.union1d(split.train, split.validation))
         self.context_names_ = screen.index.context_names
         self._model_summary_string = (
             f"{self._description}, trained on {len(split.train)} conditions for {self.trainer.global_step} steps "
-            f"of at most {budget.n_steps}, gate: {float(self.module.gate.value):g}"
+            f"of at most {budget.n_steps}, gate: {float(self.module.gate.value):.2g}"
         )
 
     def predict(
