@@ -47,11 +47,11 @@ class ShiftProcess:
     perturbation, which has a strength of its own (:func:`~pertcast.anchor._strength.fit_strengths`). The variances
     :math:`e^\theta` maximise the marginal likelihood, in which correlated genes count as 50 independent ones, with a
     wide prior around equal shares of the mean square of the shifts. The prior of the terms for what the parts of a
-    combination do not add up to is narrow, around a tenth of that: a few combinations cannot tell an interaction from
-    a part that was never measured alone, and most combinations are close to additive. The forecast is the conditional mean: noisy
-    measurements count little, a perturbation that was not measured has the shift that perturbations have on average,
-    and what all conditions with the same controls seem to share because the mean of the controls is noisy is forecast
-    too.
+    combination do not add up to is narrow, around a tenth of that: a few combinations cannot tell an interaction from a
+    part that was never measured alone, and most combinations are close to additive. The forecast is the conditional
+    mean: noisy measurements count little, a perturbation that was not measured has the shift that perturbations have on
+    average, and what all conditions with the same controls seem to share because the mean of the controls is noisy is
+    forecast too.
 
     Parameters
     ----------
