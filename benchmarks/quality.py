@@ -29,7 +29,9 @@ from variants import MODELS, VARIANTS
 import pertcast as pc
 
 
-def run_job(number: int, split_number: int, seed: int, names: list[str], out: Path, accelerator: str) -> str:
+def run_job(
+    number: int, split_number: int, seed: int, names: list[str], metrics: list[str], out: Path, accelerator: str
+) -> str:
     """Train and score some models on one split of one task with one seed, and write the table."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -46,7 +48,7 @@ def run_job(number: int, split_number: int, seed: int, names: list[str], out: Pa
         split,
         setup=task.setup,
         task=task.name,
-        metrics=list(METRICS),
+        metrics=metrics,
         baselines="all" if done.empty else [],
         train_kwargs={"enable_progress_bar": False, "accelerator": accelerator},
         seed=seed,
@@ -84,6 +86,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", help="first words of task names; all by default")
     parser.add_argument("--models", nargs="*", default=["PerturbDiff"], help=f"'all' or some of {', '.join(MODELS)}")
     parser.add_argument("--variants", nargs="*", default=[], help=f"'all' or some of {', '.join(VARIANTS)}")
+    parser.add_argument("--metrics", nargs="+", default=list(METRICS), choices=list(METRICS), help="all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--splits", type=int, default=None, help="at most so many splits of a task")
     parser.add_argument("--jobs", type=int, default=1, help="processes (%(default)s)")
@@ -103,7 +106,7 @@ def main() -> None:
             jobs += [(number, split, seed) for seed in range(arguments.seeds) for split in range(count)]
     jobs.sort(key=lambda job: job[2])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    rest: tuple[Any, ...] = (names, arguments.out, arguments.accelerator)
+    rest: tuple[Any, ...] = (names, arguments.metrics, arguments.out, arguments.accelerator)
     with ProcessPoolExecutor(arguments.jobs, max_tasks_per_child=1) as pool:
         for future in as_completed([pool.submit(run_job, *job, *rest) for job in jobs]):
             print(future.exception() or future.result(), flush=True)
