@@ -16,8 +16,8 @@ __all__ = ["ResidualGate"]
 class ResidualGate(nn.Module):
     """Scales what the network adds to the anchor.
 
-    The gate is 1 in training. Afterwards it is set to what forecasts held-out conditions best; at 0 the prediction is
-    the anchor, which a model therefore need not fall behind.
+    The gate is 1 in training. Afterwards held-out conditions set it, and without them it is 0.5. At 0 the prediction is
+    the anchor.
     """
 
     value: Tensor
