@@ -229,3 +229,13 @@ def test_unknown_column_and_bad_hyperparameters(both: Case) -> None:
         pc.PopulationEncoder(both.adata, n_sets=1)
     with pytest.raises(ValueError, match="representation is 'scvi'"):
         pc.PopulationEncoder(both.adata, representation="scvi")  # type: ignore[arg-type]
+
+
+def test_batches_of_one_population_have_no_stress(screen: Any) -> None:
+    pc.PopulationEncoder.setup_anndata(screen, cell_type_key="cell_type", batch_key="donor")
+    model = pc.PopulationEncoder(screen, representation="pca", n_latent=10, n_hidden=16, n_sets=7, seed=0)
+    model.train(max_epochs=2, steps_per_epoch=2, **QUICK)
+    assert len(model.split_.validation) % 7 == 1
+    losses = model.history["validation_loss"].to_numpy(float)
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()

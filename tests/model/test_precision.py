@@ -56,6 +56,33 @@ def test_mixed_precision_is_chosen_switched_off_and_close(screen: Any, monkeypat
     assert 0 < error.mean() < 0.02 * np.abs(predictions["32-true"]).mean()
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("PerturbDiff", {"n_layers": 1}),
+        ("PerturbDiff", {"n_layers": 1, "representation": "pca"}),
+        ("PerturbDiff", {"n_layers": 1, "representation": "autoencoder"}),
+        ("PerturbDiff", {"n_layers": 1, "preset": "reference"}),
+        ("SetTransformer", {"n_layers": 1}),
+        ("FlowMatching", {"n_layers": 1}),
+        ("ConditionalMonge", {"n_latent": 12}),
+        ("ConditionalMonge", {"n_latent": 12, "representation": "autoencoder"}),
+        ("Doloris", {"n_layers": 1}),
+        ("Unlasting", {"n_layers": 1}),
+        ("PopulationEncoder", {"n_layers": 1}),
+    ],
+)
+def test_every_model_trains_in_mixed_precision(screen: Any, name: str, options: dict[str, Any]) -> None:
+    screen.var_names = ["pert_0", "pert_1", "pert_2", *screen.var_names[3:]]  # Doloris reads them from its graph
+    model_class = getattr(pc, name)
+    model_class.setup_anndata(screen, cell_type_key="cell_type", batch_key="donor")
+    model = model_class(screen, n_hidden=16, seed=0, set_size=8, **options)
+    model.train(max_epochs=1, steps_per_epoch=2, precision="bf16-mixed", **QUICK)
+    weights = [weight for weight in model.module.parameters() if weight.is_floating_point()]
+    assert all(weight.dtype == torch.float32 and bool(torch.isfinite(weight).all()) for weight in weights)
+    assert np.isfinite(model.history["train_loss"].to_numpy(float)).all()
+
+
 def test_compiled_training_takes_the_same_steps_and_leaves_no_trace(screen: Any) -> None:
     losses = []
     for plan in ({}, {"compile": True, "compile_kwargs": {"backend": "aot_eager"}}):

@@ -142,8 +142,9 @@ class PopulationEncoderModule(BaseModuleClass):
         noise, residual = self.draw_noise(1, target.shape[1], generator)
         cells = self.generate(network, codes, noise.expand(len(codes), -1, -1), residual)
         energy = energy_distance(cells / self.scale, target / self.scale, None, mask).mean()
-        partners = F.pdist(cells.detach().flatten(1)) / (target.shape[1] ** 0.5 * self.unit)
-        stress = (F.pdist(codes) - partners).square().mean() / 2
+        partners = F.pdist(cells.detach().flatten(1).float()) / (target.shape[1] ** 0.5 * self.unit)
+        n_pairs = max(len(partners), 1)  # a batch of one population has no pairs, and no stress
+        stress = (F.pdist(codes.float()) - partners).square().sum() / (2 * n_pairs)
         return LossOutput(
             loss=energy + self.config.isometry_weight * stress,
             n_obs_minibatch=len(target),

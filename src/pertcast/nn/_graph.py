@@ -80,7 +80,7 @@ class GraphAttention(nn.Module):
         [G, n_out].
         """
         sender, receiver = edges
-        projected = self.project(nodes).unflatten(-1, (self.n_heads, -1))
+        projected = self.project(nodes).float().unflatten(-1, (self.n_heads, -1))  # sums over edges need the precision
         scores = (projected * self.send).sum(-1)[sender] + (projected * self.receive).sum(-1)[receiver]
         scores = F.leaky_relu(scores, 0.2)
         index = receiver[:, None].expand_as(scores)
