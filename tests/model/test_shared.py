@@ -93,8 +93,14 @@ def test_save_and_load_without_data(fitted: Any, screen: Any, tmp_path: Path) ->
     loaded = type(fitted).load(tmp_path / "model", accelerator="cpu")
     here, there = (model.predict(controls, ["pert_0"], progressbar=False).X for model in (fitted, loaded))
     np.testing.assert_array_equal(dense(here), dense(there))
-    with pytest.raises(ValueError, match=f"This {type(fitted).__name__} was loaded without its training data"):
+    message = f"This {type(fitted).__name__} was loaded without its training data"
+    with pytest.raises(AttributeError, match=message):
         _ = loaded.screen
+    with pytest.raises(ValueError, match=message):
+        loaded.train(**QUICK)
+    loaded.save(tmp_path / "again", overwrite=True)
+    again = type(fitted).load(tmp_path / "again", accelerator="cpu")
+    np.testing.assert_array_equal(dense(again.predict(controls, ["pert_0"], progressbar=False).X), dense(here))
 
 
 def test_key_added(fitted: Any, screen: Any, tmp_path: Path) -> None:

@@ -166,12 +166,13 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
 
         Raises
         ------
-        ValueError
-            If the model was loaded without data.
+        AttributeError
+            If the model was loaded without data: there is no such attribute then, and what looks at all attributes of a
+            model, as saving does, passes it over.
         """
         if self._screen is None:
             if self.adata is None:
-                raise ValueError(
+                raise AttributeError(
                     f"This {type(self).__name__} was loaded without its training data. Give them to `load`."
                 )
             self._screen = screen_from_manager(self.adata_manager, min_cells=self.min_cells)
@@ -230,6 +231,8 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         ValueError
             If the model was loaded without data.
         """
+        if self.adata is None:
+            raise ValueError(f"This {type(self).__name__} was loaded without its training data. Give them to `load`.")
         screen, config = self.screen, self.config
         split = screen.split(validation_size=validation_size, seed=self.seed)
         budget = self._budget(len(split.train), max_epochs, steps_per_epoch)
@@ -314,7 +317,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
             Control cells, or a screen, whose controls are then used; the training data by default. Contexts may be
             new. Genes are matched by name.
         perturbations
-            Names, the parts of combinations in any order; all perturbations of the training data by default.
+            Names, the parts of combinations in any order; all that were trained on by default.
         n_cells
             Cells for each context; one for each control cell by default.
         n_populations
