@@ -179,3 +179,26 @@ def test_unseen_perturbations_are_errors_unless_asked_for(trained: pc.PerturbDif
         trained.predict(controls, ["pert_0"], guidance_scale=1.0, progressbar=False)
     with pytest.raises(ValueError, match="n_steps"):
         trained.predict(controls, ["pert_0"], n_steps=0, progressbar=False)
+
+
+def test_by_default_what_was_trained_on_is_predicted(screen: Any) -> None:
+    rare = np.flatnonzero(screen.obs["perturbation"] == "pert_0")[1:]
+    screen = screen[np.setdiff1d(np.arange(screen.n_obs), rare)].copy()
+    screen.obs["split"] = np.where(screen.obs["perturbation"] == "pert_2", "test", "train")
+    pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type", split_key="split")
+    model = pc.PerturbDiff(screen, n_hidden=16, n_layers=1, set_size=8, min_cells=2, seed=0)
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    predicted = model.predict(controls_of(screen), progressbar=False)
+    assert set(predicted.obs["perturbation"]) == {"pert_1", *(n for n in screen.obs["perturbation"] if "+" in n)}
+
+
+@pytest.mark.parametrize("n_controls", [1, 3, 9])
+def test_zeros_of_the_smallest_populations(screen: Any, n_controls: int) -> None:
+    pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type")
+    model = pc.PerturbDiff(screen, n_hidden=16, n_layers=1, set_size=8, seed=0)
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    controls = controls_of(screen, "type_0")[:n_controls].copy()
+    predicted = model.predict(controls, ["pert_0"], n_cells=200, progressbar=False).to_df().to_numpy()
+    real = (screen.obs["cell_type"] == "type_0") & (screen.obs["perturbation"] == "pert_0")
+    measured = screen[real.to_numpy()].to_df().to_numpy()
+    assert abs((predicted == 0).mean() - (measured == 0).mean()) < 0.15

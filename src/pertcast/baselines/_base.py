@@ -166,7 +166,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
             Control cells, or a screen, whose control cells are then used; the training data by default. Cell types and
             batches may be new.
         perturbations
-            Names, the parts of a combination in any order; all perturbations of the training data by default.
+            Names, the parts of a combination in any order; all that were trained on by default.
         n_cells
             Predicted cells for each context, spread over its batches in proportion to their controls; one for each
             control cell by default.

@@ -129,7 +129,7 @@ class PredictMixin:
         adata
             Control cells, or a screen; the training data by default.
         perturbations
-            Names; all perturbations of the training data by default.
+            Names; all that were trained on by default.
         n_cells
             Predicted cells for each context; one for each control cell by default.
         n_populations

@@ -71,7 +71,7 @@ def resolve_requests(
     Parameters
     ----------
     perturbations
-        Names, with the parts of a combination in any order; all of the training data by default.
+        Names, with the parts of a combination in any order; all that were trained on by default.
     dosages
         One number, one for each of ``perturbations``, or a mapping; by default the dosages of the training data.
     metadata
@@ -92,7 +92,9 @@ def resolve_requests(
         screen without dosages.
     """
     control = metadata.control.strip()
-    names = _names(perturbations, metadata, control)
+    names = list(trained) if perturbations is None else _names(perturbations, control)
+    if not names:
+        raise ValueError("The model was trained on no perturbation. Name some: `perturbations=[...]`.")
     if not metadata.has_dosage:
         if dosages is not None:
             raise ValueError(
@@ -121,10 +123,8 @@ def resolve_requests(
     return unique
 
 
-def _names(perturbations: str | Sequence[str] | None, metadata: ScreenMetadata, control: str) -> list[str]:
+def _names(perturbations: str | Sequence[str], control: str) -> list[str]:
     """Canonical names of the perturbations."""
-    if perturbations is None:
-        return list(metadata.perturbations)
     if not isinstance(perturbations, Iterable):
         raise TypeError(
             f"`perturbations` must be a name or a list of names, but found {perturbations!r}. Names are strings: "

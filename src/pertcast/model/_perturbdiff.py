@@ -196,7 +196,7 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
             Control cells, or a screen, whose controls are then used; the training data by default. Contexts may be
             new. Genes are matched by name.
         perturbations
-            Names, the parts of combinations in any order; all perturbations of the training data by default.
+            Names, the parts of combinations in any order; all that were trained on by default.
         n_cells
             Cells for each context; one for each control cell by default.
         n_populations

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ZeroRestorer"]
 
-_MIN_CONTROLS = 10
 _MAX_CONTROLS = 2000
 _KEPT_VALUES = 2**25
 
@@ -65,8 +64,6 @@ class ZeroRestorer:
         -------
         float32 ``[n, G]``.
         """
-        if len(task.population.pool) < _MIN_CONTROLS:
-            return cells
         hurdle = self._hurdle(task.population, rng)
         mean = cells.mean(axis=0, dtype=np.float64)
         if self._share > 0:
