@@ -101,7 +101,7 @@ def main() -> None:
     for task in TASKS:
         if arguments.tasks and not any(task.name.startswith(word) for word in arguments.tasks):
             continue
-        cases = [make_case(split, task.setup) for split in islice(task.splits(task.read()), arguments.splits)]
+        cases = [make_case(split, task.setup) for split in islice(task.splits(task.read(), 0), arguments.splits)]
         cells, n = [], sum(len(case.queries) for case in cases)
         shifts = [forecasts(case) for case in cases]
         length = sum((np.square(c.truth).sum(1) - c.noise).sum() for c in cases)

@@ -53,7 +53,7 @@ def main() -> None:
     """Print both tables."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    split = next(islice(TASK.splits(TASK.read()), 0, None))
+    split = next(islice(TASK.splits(TASK.read(), 0), 0, None))
     train, controls, measured = parts(split)
     real = measured.X.toarray()
     models: dict[str, Any] = {

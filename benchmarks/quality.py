@@ -30,7 +30,14 @@ import pertcast as pc
 
 
 def run_job(
-    number: int, split_number: int, seed: int, names: list[str], metrics: list[str], out: Path, accelerator: str
+    number: int,
+    split_number: int,
+    seed: int,
+    division: int,
+    names: list[str],
+    metrics: list[str],
+    out: Path,
+    accelerator: str,
 ) -> str:
     """Train and score some models on one split of one task with one seed, and write the table."""
     warnings.filterwarnings("ignore")
@@ -38,7 +45,7 @@ def run_job(
     logging.getLogger("pertcast").setLevel(logging.ERROR)
     task, start = TASKS[number], time.perf_counter()
     path = job_file(out, task, split_number, seed)
-    split = next(islice(task.splits(task.read()), split_number, None))
+    split = next(islice(task.splits(task.read(), division), split_number, None))
     done = pd.read_csv(path) if path.exists() else baselines_of(out, task, split_number, seed)
     missing = {name: (MODELS | VARIANTS)[name] for name in names if done.empty or name not in set(done["model"])}
     if not missing:
@@ -89,6 +96,7 @@ def main() -> None:
     parser.add_argument("--metrics", nargs="+", default=list(METRICS), choices=list(METRICS), help="all by default")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--splits", type=int, default=None, help="at most so many splits of a task")
+    parser.add_argument("--division", type=int, default=0, help="how conditions are divided; use one folder for each")
     parser.add_argument("--jobs", type=int, default=1, help="processes (%(default)s)")
     parser.add_argument("--accelerator", default="cpu")
     arguments = parser.parse_args()
@@ -102,11 +110,17 @@ def main() -> None:
     jobs: list[tuple[int, int, int]] = []
     for number, task in enumerate(TASKS):
         if not arguments.tasks or any(task.name.startswith(word) for word in arguments.tasks):
-            count = sum(1 for _ in islice(task.splits(task.read()), arguments.splits))
+            count = sum(1 for _ in islice(task.splits(task.read(), arguments.division), arguments.splits))
             jobs += [(number, split, seed) for seed in range(arguments.seeds) for split in range(count)]
     jobs.sort(key=lambda job: job[2])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    rest: tuple[Any, ...] = (names, arguments.metrics, arguments.out, arguments.accelerator)
+    rest: tuple[Any, ...] = (
+        arguments.division,
+        names,
+        arguments.metrics,
+        arguments.out,
+        arguments.accelerator,
+    )
     with ProcessPoolExecutor(arguments.jobs, max_tasks_per_child=1) as pool:
         for future in as_completed([pool.submit(run_job, *job, *rest) for job in jobs]):
             print(future.exception() or future.result(), flush=True)

@@ -39,50 +39,53 @@ def read_counts(name: str, total_key: str | None = None) -> ad.AnnData:
 
 @dataclass(frozen=True)
 class Task:
-    """A screen, the arguments of ``setup_anndata``, and its splits."""
+    """A screen, the arguments of ``setup_anndata``, and its splits in a division, which is 0 in the tables."""
 
     name: str
     read: Callable[[], ad.AnnData]
-    splits: Callable[[ad.AnnData], Iterator[ad.AnnData]]
+    splits: Callable[[ad.AnnData, int], Iterator[ad.AnnData]]
     setup: dict[str, Any] = field(default_factory=dict)
 
 
-def each_context(n: int, **keys: str) -> Callable[[ad.AnnData], Iterator[ad.AnnData]]:
-    """Hold out each of the n largest contexts in turn."""
+def each_context(n: int, **keys: str) -> Callable[[ad.AnnData, int], Iterator[ad.AnnData]]:
+    """Hold out each of the n largest contexts with perturbed cells in turn; in the next division, the n next ones."""
 
-    def splits(adata: ad.AnnData) -> Iterator[ad.AnnData]:
-        for name in adata.obs[keys["cell_type_key"]].value_counts().index[:n]:
+    def splits(adata: ad.AnnData, division: int) -> Iterator[ad.AnnData]:
+        column = keys["cell_type_key"]
+        perturbed = set(adata.obs.loc[adata.obs["perturbation"] != "control", column])
+        names = [name for name in adata.obs[column].value_counts().index if name in perturbed]
+        for name in names[n * division : n * (division + 1)]:
             pc.pp.split(adata, "context", hold_out=[str(name)], **keys)  # type: ignore[arg-type]
             yield adata
 
     return splits
 
 
-def folds(kind: Any, n: int, **keys: Any) -> Callable[[ad.AnnData], Iterator[ad.AnnData]]:
+def folds(kind: Any, n: int, **keys: Any) -> Callable[[ad.AnnData, int], Iterator[ad.AnnData]]:
     """Hold out each fold in turn."""
 
-    def splits(adata: ad.AnnData) -> Iterator[ad.AnnData]:
+    def splits(adata: ad.AnnData, division: int) -> Iterator[ad.AnnData]:
         for fold in range(n):
-            pc.pp.split(adata, kind, n_folds=n, fold=fold, **keys)
+            pc.pp.split(adata, kind, n_folds=n, fold=fold, seed=division, **keys)
             yield adata
 
     return splits
 
 
-def once(kind: Any, test_size: float, **keys: Any) -> Callable[[ad.AnnData], Iterator[ad.AnnData]]:
+def once(kind: Any, test_size: float, **keys: Any) -> Callable[[ad.AnnData, int], Iterator[ad.AnnData]]:
     """Hold out a share of the units."""
 
-    def splits(adata: ad.AnnData) -> Iterator[ad.AnnData]:
-        pc.pp.split(adata, kind, test_size=test_size, **keys)
+    def splits(adata: ad.AnnData, division: int) -> Iterator[ad.AnnData]:
+        pc.pp.split(adata, kind, test_size=test_size, seed=division, **keys)
         yield adata
 
     return splits
 
 
-def doubles(adata: ad.AnnData) -> Iterator[ad.AnnData]:
+def doubles(adata: ad.AnnData, division: int) -> Iterator[ad.AnnData]:
     """Hold out a third of the combinations at a time; their parts are seen alone or in other combinations."""
     names = sorted(name for name in adata.obs["perturbation"].unique() if "+" in name)
-    order = np.random.default_rng(0).permutation(len(names))
+    order = np.random.default_rng(division).permutation(len(names))
     for third in np.array_split(order, 3):
         held = {names[i] for i in third}
         adata.obs["split"] = np.where(adata.obs["perturbation"].isin(held), "test", "train")
