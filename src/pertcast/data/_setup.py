@@ -67,7 +67,7 @@ class ScreenSetupMixin:
         layer
             Key of ``layers`` with the expression; ``X`` by default.
         counts_layer
-            Key of ``layers`` with raw counts, for models that decode into counts.
+            Key of ``layers`` with raw counts; no model reads them so far.
         dosage_key
             Numeric column of ``obs`` with the dosage, at least 0; that of control cells is ignored.
         perturbation_embedding_key

@@ -65,8 +65,9 @@ class PopulationEncoderModule(BaseModuleClass):
     The code z of a population comes from one sample of its cells, and the generator must match another one. The loss is
     :math:`D_E\big(G(\epsilon, z), y\big) + w \, \mathrm{stress}`, with the energy distance :math:`D_E`. All sets of a
     batch share their noise, so that cells made of the same noise are partners, and the stress
-    :math:`\sum_{ab} (\|z_a - z_b\| - d_{ab})^2 / \sum_{ab} d_{ab}^2` compares distances of codes with the root mean
-    square distance :math:`d_{ab}` of partners. Only the encoder is trained by it.
+    :math:`\tfrac{1}{2} \, \mathrm{mean}_{a < b} (\|z_a - z_b\| - d_{ab} / u)^2` compares distances of codes with the
+    root mean square distance :math:`d_{ab}` of partners in units of ``unit``, :math:`u`. Only the encoder is trained by
+    it.
 
     Parameters
     ----------
