@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from pertcast.baselines import LatentAdditive, LatentShift
+from pertcast.baselines._pairs import sorted_by_name
+from pertcast.data._groups import RowGroups
 
 if TYPE_CHECKING:
     from pertcast.baselines._base import Baseline
@@ -134,6 +136,26 @@ def test_training_is_seeded_and_leaves_global_generators_alone(
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
     np.testing.assert_array_equal(first, second)
     assert np.abs(first - other).max() > 1e-4
+
+
+@pytest.mark.parametrize("cls", NETWORKS)
+def test_the_order_of_the_training_cells_does_not_matter(adata: Any, cls: type[Baseline], fit: Any) -> None:
+    controls = adata[adata.obs["perturbation"] == "control"].copy()
+    mixed = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
+    first, second = (
+        fit(cls, each, setup=SETUP, train={"max_steps": 50}).predict(controls, ["A"], progressbar=False).X
+        for each in (adata, mixed)
+    )
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_repeated_names_of_cells_keep_the_order_of_the_file(caplog: pytest.LogCaptureFixture) -> None:
+    groups = RowGroups(np.array([3, 1, 0, 2]), np.array([0, 2]), np.array([2, 4]))
+    by_name = sorted_by_name(groups, pd.Index(["d", "b", "c", "a"]))
+    assert [by_name.rows(group).tolist() for group in range(2)] == [[3, 1], [2, 0]]
+    with caplog.at_level("INFO", logger="pertcast"):
+        assert sorted_by_name(groups, pd.Index(["a", "b", "c", "a"])) is groups
+    assert "names of the cells are not unique" in caplog.text
 
 
 def test_vectors_extend_to_unmeasured_perturbations(fit: Any, controls_of: Any) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -174,10 +175,45 @@ def test_missing_labels(make_screen: Callable[..., Any], toy_model: Any, column:
         toy_model,
         adata,
         ValueError,
-        f"Column '{column}' has no label.* for 1 of 600 cells, for example cell 'cell.*notna",
+        f"Column '{column}' has no label.* for 1 of 600 cells, for example cell 'cell.*(notna|isin)",
         batch_key="donor",
         categorical_covariate_keys=["sex"],
     )
+
+
+@pytest.mark.parametrize("values", [[np.nan], ["nan"], [None, "nan", ""]], ids=["missing", "text", "both"])
+@pytest.mark.parametrize("dtype", ["object", "category"])
+def test_the_advice_on_missing_labels_works(
+    make_screen: Callable[..., Any], toy_model: Any, values: list[Any], dtype: Any
+) -> None:
+    adata = make_screen()
+    labels = adata.obs["cell_type"].astype(object)
+    labels.iloc[: len(values)] = values
+    adata.obs["cell_type"] = labels.astype(dtype)
+    with pytest.raises(ValueError, match="has no label") as refused:
+        toy_model.setup_anndata(adata)
+    advice = re.search("`adata = (.*)`", str(refused.value))
+    assert advice is not None
+    adata = eval(advice[1], {"adata": adata})
+    assert adata.n_obs == 600 - len(values)
+    toy_model.setup_anndata(adata)
+
+
+@pytest.mark.parametrize("name", ["population", "source_cell"])
+@pytest.mark.parametrize(
+    "argument",
+    ["perturbation_key", "cell_type_key", "batch_key", "dosage_key", "categorical_covariate_keys",
+     "continuous_covariate_keys"],
+)  # fmt: skip
+def test_columns_that_predictions_add(
+    make_screen: Callable[..., Any], toy_model: Any, argument: str, name: str
+) -> None:
+    adata = make_screen()
+    source = {"perturbation_key": "perturbation", "dosage_key": "dose", "continuous_covariate_keys": "age"}
+    adata.obs[name] = adata.obs[source.get(argument, "sex")]
+    named: Any = [name] if argument.endswith("keys") else name
+    message = rf"`{argument}` names the column '{name}'.*rename\(columns=\{{'{name}': 'my_{name}'\}}\)"
+    assert_refused(toy_model, adata, ValueError, message, **{argument: named})
 
 
 @pytest.mark.parametrize("name", ["A+", "A+A"])

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 
 import pertcast as pc
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 QUICK: dict[str, Any] = {"max_epochs": 1, "steps_per_epoch": 2, "enable_progress_bar": False, "accelerator": "cpu"}
 SMALL: dict[str, Any] = {"n_hidden": 16, "n_layers": 1, "set_size": 8, "n_controls": 8}
@@ -119,6 +123,53 @@ def test_every_kind_of_split_with_every_baseline(kind: Any) -> None:
 def test_bad_requests(screen: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         run(options.pop("models", []), screen, **options)
+
+
+def test_models_of_one_class_need_names(screen: Any) -> None:
+    shift = pc.baselines.PerturbationShift
+    small = partial(shift)
+    with pytest.raises(
+        ValueError, match=r"several models of the class 'PerturbationShift'.*'PerturbationShift 2': \.\.\."
+    ):
+        run([shift, small], screen)
+    scores = run({"one": shift, "two": small}, screen)
+    assert set(scores["model"]) >= {"one", "two"}
+    assert "PerturbationShift" in set(run([small], screen, baselines=[])["model"])  # not "partial"
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_columns_are_those_of_the_split(screen: Any, stored: bool, tmp_path: Path) -> None:
+    adata = screen.copy()
+    adata.obs["sex"] = np.where(np.arange(adata.n_obs) % 2, "f", "m")
+    columns: dict[str, Any] = SETUP | {"categorical_covariate_keys": ["sex"]}
+    pc.pp.split(adata, "context", hold_out=["type_2 | f"], key_added="fold", **columns)
+    expected = run([], adata, split_key="fold", setup=columns)
+    if stored:
+        adata.write_h5ad(tmp_path / "screen.h5ad")
+        adata = ad.read_h5ad(tmp_path / "screen.h5ad")
+    found = run([], adata, split_key="fold", setup=None)
+    pd.testing.assert_frame_equal(found, expected)
+    assert set(found["context"]) == {"type_2 | f"}
+
+
+def test_unknown_columns_are_asked_for(screen: Any, caplog: pytest.LogCaptureFixture) -> None:
+    adata = screen.copy()
+    del adata.uns["split"]
+    expected = run([], adata, setup={})
+    assert set(expected["context"]) == {"all"}
+    assert "give `setup=" not in caplog.text
+    pd.testing.assert_frame_equal(run([], adata, setup=None), expected)
+    assert "give `setup=" in caplog.text
+
+
+def test_predictions_keep_ordered_categories(screen: Any) -> None:
+    adata = screen.copy()
+    pc.pp.split(adata, "context", cell_type_key="cell_type", hold_out=["type_1", "type_2"])
+    adata.obs["cell_type"] = pd.Categorical(adata.obs["cell_type"], ["type_2", "type_0", "type_1"], ordered=True)
+    predictions: dict[str, Any] = {}
+    run({"shift": pc.baselines.PerturbationShift}, adata, predictions=predictions)
+    dtype = predictions["shift"].obs["cell_type"].dtype
+    assert (list(dtype.categories), dtype.ordered) == (["type_2", "type_1"], True)
 
 
 def test_nothing_to_test(screen: Any) -> None:

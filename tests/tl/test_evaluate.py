@@ -202,6 +202,16 @@ def test_baselines_are_trained_on_the_training_cells_alone(screen: Any) -> None:
         assert value["PerturbationShift", name] == pytest.approx(np.square(error).mean(), rel=1e-3)
 
 
+def test_the_order_of_the_training_cells_does_not_matter(screen: Any) -> None:
+    held = ((screen.obs["cell_type"] == "type_0") & (screen.obs["perturbation"] != "control")).to_numpy()
+    train, real = screen[~held].copy(), screen[held].copy()
+    mixed = train[np.random.default_rng(0).permutation(train.n_obs)].copy()
+    options: dict[str, Any] = {"groupby": "cell_type", "metrics": "mean_squared_error", "progressbar": False}
+    one, two = (pc.tl.evaluate(real, {}, train=each, **options) for each in (train, mixed))
+    assert {"LatentShift", "LatentAdditive"} < set(one["model"])
+    pd.testing.assert_frame_equal(one, two, rtol=1e-3)
+
+
 def test_what_all_baselines_say_of_the_controls_is_said_once(screen: Any, caplog: pytest.LogCaptureFixture) -> None:
     control = (screen.obs["perturbation"] == "control").to_numpy()
     batches = np.where(control, "none", "treated")  # no condition has controls in its batch

@@ -184,8 +184,8 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
         key_added
             Also write the predictions into ``adata``, which must then hold control cells only: ``obsm["<key>_<n>"]``,
             one matrix ``[cells, G]`` for the n-th perturbation (the mean over draws), and ``uns["<key>"]`` with
-            ``perturbations``, ``params`` and the table ``effects``, which has a column ``sd`` if there are several
-            draws.
+            ``perturbations``, ``params`` and the table ``effects``, whose column ``sd`` is the standard deviation
+            between draws (NaN for one).
         progressbar
             Whether to show a progress bar.
 

@@ -121,11 +121,14 @@ def check_labels(labels: pd.Series, column: str, allowed: str | None = None) -> 
     as_text = [code for code, name in enumerate(names) if name in _MISSING_AS_TEXT and name != allowed]
     missing = np.flatnonzero((codes < 0) | np.isin(codes, as_text))
     if missing.size:
-        looks = f" (or the text {names[as_text[0]]!r})" if as_text else ""
+        texts = [names[code] for code in as_text]
+        looks = f" (or the text {texts[0]!r})" if texts else ""
+        keep = [f"~adata.obs[{column!r}].astype(str).isin({texts!r})"] if texts else []
+        keep += [f"adata.obs[{column!r}].notna()"] if (codes < 0).any() else []
         raise ValueError(
             f"Column {column!r} has no label{looks} for {len(missing)} of {len(codes)} cells, for example cell "
             f"{labels.index[missing[0]]!r}. Give them a label, or drop them, for example with "
-            f"`adata = adata[adata.obs[{column!r}].notna()].copy()`."
+            f"`adata = adata[{' & '.join(keep)}].copy()`."
         )
     return codes, names
 

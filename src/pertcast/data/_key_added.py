@@ -89,7 +89,7 @@ def write_predictions(
     key
         ``obsm["<key>_<n>"]`` gets the cells ``[cells, G]`` of the n-th request, averaged over the draws, genes in the
         order of the model. ``uns["<key>"]`` gets ``perturbations`` (and ``dosages``, if the screen has any) that n
-        counts, ``params``, and ``effects``.
+        counts, ``params``, and ``effects``, whose column ``sd`` is NaN where there is one draw.
     query
         Control cells.
     requests
@@ -160,7 +160,7 @@ def _sum(values: Any) -> np.ndarray:
 def _effects(
     query: ControlQuery, requests: Sequence[Request], blocks: dict[Request, list[_Block]], n_draws: int
 ) -> pd.DataFrame:
-    """Shift of each gene by perturbation and context, and its standard deviation between draws."""
+    """Shift of each gene by perturbation and context, and its standard deviation between draws (NaN for one draw)."""
     contexts = list(dict.fromkeys(population.context_name for population in query.populations))
     genes = query.metadata.var_names.astype(object)
     controls = {
@@ -180,8 +180,7 @@ def _effects(
             table = {"perturbation": request.perturbation, "context": name, "gene": genes, "shift": shifts.mean(axis=0)}
             if query.metadata.has_dosage:
                 table["dosage"] = request.dosage
-            if n_draws > 1:
-                table["sd"] = shifts.std(axis=0, ddof=1)
+            table["sd"] = shifts.std(axis=0, ddof=1) if n_draws > 1 else np.nan
             tables.append(pd.DataFrame(table))
     effects = pd.concat(tables, ignore_index=True)
     order = ["perturbation", "dosage", "context", "gene", "shift", "sd"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import scipy.sparse as sp
 
+    from pertcast.data._keys import ScreenKeys
     from pertcast.data._query import ControlQuery
     from pertcast.data._tasks import PredictionTask
 
@@ -26,27 +27,38 @@ POPULATION_COLUMN = "population"
 _NAMES_AT_ONCE = 2**13
 
 
-def check_obs_columns(query: ControlQuery) -> None:
-    """Raise if a registered column has the name of one that predictions add.
+def check_obs_columns(keys: ScreenKeys) -> None:
+    """Raise if a column of the screen has the name of one that predictions add.
+
+    Parameters
+    ----------
+    keys
+        Columns of the screen.
 
     Raises
     ------
     ValueError
-        Naming the column.
+        Naming the column, and the argument that names it.
     """
-    keys = query.keys
-    columns = [keys.perturbation_key, keys.batch_key, keys.dosage_key, *(keys.continuous_covariate_keys or ())]
-    columns += [column for _, column in keys.context_columns()]
-    for name in (SOURCE_COLUMN, POPULATION_COLUMN):
-        if name in columns:
+    columns = [(argument, getattr(keys, argument)) for argument in ("perturbation_key", "batch_key", "dosage_key")]
+    columns += keys.context_columns()
+    columns += [("continuous_covariate_keys", column) for column in keys.continuous_covariate_keys or ()]
+    for argument, column in columns:
+        if column in (SOURCE_COLUMN, POPULATION_COLUMN):
             raise ValueError(
-                f"The model was set up with a column {name!r}, a name that predictions need for themselves. Rename "
-                "that column, and set up and train the model again."
+                f"`{argument}` names the column {column!r}, but predictions have a column {column!r} of their own "
+                f"(they add {SOURCE_COLUMN!r} and {POPULATION_COLUMN!r} to obs). Rename it before setup: "
+                f"`adata.obs = adata.obs.rename(columns={{{column!r}: {'my_' + column!r}}})`."
             )
 
 
 def predicted_adata(
-    query: ControlQuery, tasks: Sequence[PredictionTask], X: np.ndarray | sp.csr_matrix, provenance: dict[str, Any]
+    query: ControlQuery,
+    tasks: Sequence[PredictionTask],
+    X: np.ndarray | sp.csr_matrix,
+    provenance: dict[str, Any],
+    *,
+    trained_var: pd.DataFrame | None = None,
 ) -> AnnData:
     """Put predicted cells into an AnnData.
 
@@ -60,21 +72,42 @@ def predicted_adata(
         Their cells ``[n_cells, G]``, in the same order.
     provenance
         What to write to ``uns["pertcast"]``.
+    trained_var
+        ``var`` of the training data, if the model holds them: a saved model knows the names of its genes only. It is
+        that of the result, with further columns of the given cells behind it.
     """
     sources = np.concatenate([task.sources for task in tasks])
     sizes = [len(task.sources) for task in tasks]
     keys = query.keys
     columns: dict[str, Any] = {keys.perturbation_key: _labels([task.perturbation for task in tasks], sizes)}
     for column in tasks[0].population.obs:
-        columns[column] = _labels([task.population.obs[column] for task in tasks], sizes)
+        columns[column] = _values(query.columns[column], sources)
     if keys.dosage_key is not None:
         columns[keys.dosage_key] = np.repeat([task.dosage for task in tasks], sizes)
-    for i, column in enumerate(keys.continuous_covariate_keys or ()):
-        columns[column] = query.covariates[sources, i]
+    for column in keys.continuous_covariate_keys or ():
+        columns[column] = _values(query.columns[column], sources)
     columns[SOURCE_COLUMN] = query.adata.obs_names.take(sources).array
     columns[POPULATION_COLUMN] = np.repeat([task.draw for task in tasks], sizes)
     obs = pd.DataFrame(columns, index=_numbered("predicted-", len(sources)))
-    return AnnData(X, obs=obs, var=query.var, uns={"pertcast": provenance})
+    return AnnData(X, obs=obs, var=_var(query.var, trained_var), uns={"pertcast": provenance})
+
+
+def _var(given: pd.DataFrame, trained: pd.DataFrame | None) -> pd.DataFrame:
+    """Annotation of the training data, where it is known, and the further columns of the given cells."""
+    if trained is None or not given.index.isin(trained.index).all():
+        return given
+    return trained.loc[given.index].join(given[[column for column in given if column not in trained]])
+
+
+def _values(given: pd.Series, sources: np.ndarray) -> Any:
+    """Values of the source cells in the dtype of the column; text becomes categorical, unused categories are left out.
+
+    Categories keep their order, and whether they are ordered.
+    """
+    if pd.api.types.is_object_dtype(given) or pd.api.types.is_string_dtype(given):
+        given = given.astype("category")  # before cells are repeated, which takes less memory
+    values = given.iloc[sources]
+    return (values.cat.remove_unused_categories() if isinstance(values.dtype, pd.CategoricalDtype) else values).array
 
 
 def _numbered(prefix: str, n: int) -> pd.Index:

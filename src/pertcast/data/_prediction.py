@@ -11,7 +11,7 @@ from scvi.utils import track
 from pertcast import __version__
 from pertcast.data._grammar import parse_perturbation
 from pertcast.data._key_added import check_key_added, write_predictions
-from pertcast.data._predicted import PredictedCells, check_obs_columns, predicted_adata
+from pertcast.data._predicted import PredictedCells, predicted_adata
 from pertcast.data._query import ControlQuery
 from pertcast.data._request import resolve_requests
 from pertcast.data._screen import screen_metadata_from_registry
@@ -175,7 +175,6 @@ class PredictMixin:
         requests = resolve_requests(perturbations, dosages, metadata, self.dosages_)
         stand_ins = self._check_requests(requests, metadata, unseen=unseen)
         query = ControlQuery.from_adata(cells, metadata, contexts=contexts)
-        check_obs_columns(query)
         if key_added is not None:
             check_key_added(key_added, query, len(requests), n_cells=n_cells)
 
@@ -211,7 +210,8 @@ class PredictMixin:
             params["dosages"] = np.array([request.dosage for request in requests])
         provenance = {"model": name, "version": __version__, "seed": int(seed), **_without_none(options)}
         provenance["params"] = _without_none(params)
-        result = predicted_adata(query, tasks, predicted.matrix(), provenance)
+        trained_var = None if self.adata is None else query.keys.holder(self.adata, "layer").var
+        result = predicted_adata(query, tasks, predicted.matrix(), provenance, trained_var=trained_var)
         if key_added is not None:
             write_predictions(key_added, query, requests, tasks, result)
         return result

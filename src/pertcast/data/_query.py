@@ -84,17 +84,17 @@ class ControlQuery:
         The AnnData of the user that holds the expression.
     populations
         The control populations, sorted by the labels of context and batch.
-    covariates
-        Continuous covariates of all cells of the AnnData, float32 ``[cells, V]``.
+    columns
+        Columns of the contexts, the batch and the continuous covariates by their names, as the user gave them.
     """
 
     metadata: ScreenMetadata
     keys: ScreenKeys
     adata: AnnData
     populations: tuple[ControlPopulation, ...]
-    covariates: np.ndarray
+    columns: dict[str, pd.Series]
     _X: Matrix
-    _columns: np.ndarray | None
+    _genes: np.ndarray | None
 
     @classmethod
     def from_adata(
@@ -137,15 +137,17 @@ class ControlQuery:
         is_control = _find_controls(adata, keys)
         rows = _by_name(holder.obs_names, np.flatnonzero(is_control))
 
-        labels = {column: require_column(adata, keys, column, argument) for argument, column in keys.context_columns()}
-        coded = {column: _sorted_codes(values.iloc[rows], column) for column, values in labels.items()}
+        given = {column: require_column(adata, keys, column, argument) for argument, column in keys.context_columns()}
+        coded = {column: _sorted_codes(values.iloc[rows], column) for column, values in given.items()}
         context, context_names, table = cross_codes(coded, len(rows))
         batch, batch_names = np.zeros(len(rows), dtype=np.int32), [_ALL]
         if keys.batch_key is not None:
-            column = require_column(adata, keys, keys.batch_key, "batch_key")
-            batch, batch_names = _sorted_codes(column.iloc[rows], keys.batch_key)
-        covariates = _covariates(adata, keys, rows, holder.n_obs)
-        X, columns = _expression(holder, keys, metadata, rows)
+            given[keys.batch_key] = require_column(adata, keys, keys.batch_key, "batch_key")
+            batch, batch_names = _sorted_codes(given[keys.batch_key].iloc[rows], keys.batch_key)
+        for column in keys.continuous_covariate_keys or ():
+            given[column] = require_column(adata, keys, column, "continuous_covariate_keys")
+        covariates = _covariates(given, keys, rows, holder.n_obs)
+        X, genes = _expression(holder, keys, metadata, rows)
 
         wanted = _select_contexts(contexts, context_names, table, keys.cell_type_key)
         populations = []
@@ -177,7 +179,7 @@ class ControlQuery:
                 min_controls,
                 shorten(borrowed),
             )
-        return cls(metadata, keys, holder, tuple(populations), covariates, X, columns)
+        return cls(metadata, keys, holder, tuple(populations), given, X, genes)
 
     @property
     def is_sparse(self) -> bool:
@@ -188,7 +190,7 @@ class ControlQuery:
     def var(self) -> pd.DataFrame:
         """Annotation of the G genes of the model, in its order (a new data frame)."""
         var = cast("pd.DataFrame", self.adata.var)
-        return (var if self._columns is None else var.iloc[self._columns]).copy()
+        return (var if self._genes is None else var.iloc[self._genes]).copy()
 
     @property
     def n_controls(self) -> int:
@@ -208,7 +210,7 @@ class ControlQuery:
         float32 ``[*rows.shape, G]``, a new array.
         """
         values = gather_rows(self._X, np.asarray(rows))
-        return values if self._columns is None else values[..., self._columns]
+        return values if self._genes is None else values[..., self._genes]
 
     def mean(self, rows: np.ndarray) -> np.ndarray:
         """Mean expression of cells, genes in the order of the model; cells are read in chunks.
@@ -223,7 +225,7 @@ class ControlQuery:
         float64 ``[G]``.
         """
         mean = population_means(self._X, RowGroups(np.asarray(rows), np.array([0]), np.array([len(rows)])))[0]
-        return mean if self._columns is None else mean[self._columns]
+        return mean if self._genes is None else mean[self._genes]
 
     def __repr__(self) -> str:
         """Return counts on one line."""
@@ -282,13 +284,12 @@ def _sorted_codes(labels: pd.Series, column: str) -> tuple[np.ndarray, list[str]
     return rank[codes], [names[code] for code in order]
 
 
-def _covariates(adata: AnnData | MuData, keys: ScreenKeys, rows: np.ndarray, n_cells: int) -> np.ndarray:
-    """Continuous covariates of all cells, after a check of those of the controls."""
+def _covariates(given: dict[str, pd.Series], keys: ScreenKeys, rows: np.ndarray, n_cells: int) -> np.ndarray:
+    """Continuous covariates of all cells, float32 ``[cells, V]``, after a check of those of the controls."""
     values = np.zeros((n_cells, len(keys.continuous_covariate_keys or ())), dtype=np.float32)
     for i, column in enumerate(keys.continuous_covariate_keys or ()):
-        found = require_column(adata, keys, column, "continuous_covariate_keys")
-        numbers = check_numbers(found, column, "continuous_covariate_keys")
-        check_covariate(numbers[rows], column, found.index[rows])
+        numbers = check_numbers(given[column], column, "continuous_covariate_keys")
+        check_covariate(numbers[rows], column, given[column].index[rows])
         values[:, i] = numbers
     return values
 

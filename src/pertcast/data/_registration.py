@@ -26,6 +26,7 @@ from pertcast.data._fields import DosageField, ExpressionField, JointLabelField,
 from pertcast.data._index import ConditionIndex
 from pertcast.data._keys import ScreenKeys
 from pertcast.data._messages import did_you_mean
+from pertcast.data._predicted import check_obs_columns
 from pertcast.data._split import Part, read_split_labels, split_of_conditions
 
 if TYPE_CHECKING:
@@ -180,6 +181,7 @@ def check_screen(adata: AnnData | MuData, keys: ScreenKeys, *, is_transfer: bool
     check_container(adata)
     keys.check_modalities(adata)
     keys.check_columns()
+    check_obs_columns(keys)
 
     perturbation = require_column(adata, keys, keys.perturbation_key, "perturbation_key")
     codes, names = check_labels(perturbation, keys.perturbation_key, allowed=keys.control)

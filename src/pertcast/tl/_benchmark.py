@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from pertcast.tl._evaluate import check_names, score_sources
 from pertcast.tl._fit import baseline_classes, fit_models, model_class
 from pertcast.tl._labelled import ScreenColumns
 from pertcast.tl._registry import select_metrics
+from pertcast.tl._request import named_models, setup_arguments
 from pertcast.tl._sources import NoEffectSource
 from pertcast.tl._truth import Truth
 
@@ -55,15 +55,16 @@ def benchmark(
     Parameters
     ----------
     models
-        Model classes or models, one or a list of them, or a mapping from names. A class is set up and trained here; a
-        model that is not trained yet is trained as it is; a trained one is used, and must not have seen the test part.
+        Model classes or models, one or a list of them, or a mapping from names, which several of one class need. A
+        class is set up and trained here; a model that is not trained yet is trained as it is; a trained one is used,
+        and must not have seen the test part.
     adata
         Screen with a split, see :func:`pertcast.pp.split`. It is not written to.
     split_key
         Column of ``obs`` with the split.
     setup
-        Arguments of ``setup_anndata``, such as ``{"cell_type_key": "cell_type"}``; by default those of the models, or
-        with which ``adata`` was set up.
+        Arguments of ``setup_anndata``, such as ``{"cell_type_key": "cell_type"}``; by default those of the models,
+        those with which ``adata`` was set up, or the columns from which :func:`pertcast.pp.split` made the split.
     metrics
         Names of metrics or of groups of metrics (see :func:`metrics`); all by default.
     baselines
@@ -137,7 +138,7 @@ def benchmark(
         progressbar=progressbar,
     )
     if predictions is not None:
-        predictions |= {source.name: _joined(source.kept) for source in sources if source.kept}
+        predictions |= {source.name: _joined(source.kept, adata) for source in sources if source.kept}
     return scores
 
 
@@ -160,12 +161,14 @@ def train_models(
     models, adata, split_key, setup, baselines, train_kwargs, max_cells, seed, progressbar
         As in :func:`benchmark`.
     """
-    named = _named(models)
+    named = named_models(models)
     chosen = baseline_classes(baselines)
     chosen.pop(NoEffectSource.name, None)
     chosen = {name: each for name, each in chosen.items() if name not in named}
     check_names([*named, NoEffectSource.name, *chosen])
-    arguments = {**_setup_arguments(named, adata, setup), "split_key": split_key}
+    if split_key not in adata.obs:
+        raise KeyError(f"adata.obs has no column {split_key!r}; make it with `pc.pp.split`.")
+    arguments = {**setup_arguments(named, adata, setup, split_key), "split_key": split_key}
     test, train = _parts(adata, split_key, arguments)
     for name, model in named.items():
         _check_unseen(name, model, adata.obs_names[test], split_key)
@@ -198,33 +201,6 @@ def _check_unseen(name: str, model: Any, test_cells: pd.Index, split_key: str) -
         )
 
 
-def _named(models: Any) -> dict[str, Any]:
-    """Models by name."""
-    if isinstance(models, Mapping):
-        return dict(models)
-    listed = list(models) if isinstance(models, list | tuple) else [models]
-    return {(each.__name__ if inspect.isclass(each) else type(each).__name__): each for each in listed}
-
-
-def _setup_arguments(models: Mapping[str, Any], adata: AnnData, setup: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Arguments of ``setup_anndata``: those given, those of a model, or those with which the AnnData was set up."""
-    if setup is not None:
-        return dict(setup)
-    for model in models.values():
-        if model_class(model) is not None:
-            manager = model_class(model)._get_most_recent_anndata_manager(adata)
-            found = None if manager is None else manager._get_setup_method_args()["setup_args"]
-        else:
-            found = model.registry["setup_args"]
-        if found is not None:
-            return {name: value for name, value in found.items() if value is not None}
-    for baseline in baseline_classes().values():
-        manager = baseline._get_most_recent_anndata_manager(adata)
-        if manager is not None:
-            return {k: v for k, v in manager._get_setup_method_args()["setup_args"].items() if v is not None}
-    return {}
-
-
 def _columns(arguments: Mapping[str, Any]) -> ScreenColumns:
     contexts = [arguments.get("cell_type_key"), *(arguments.get("categorical_covariate_keys") or [])]
     return ScreenColumns(
@@ -240,9 +216,8 @@ def _parts(adata: AnnData, split_key: str, arguments: Mapping[str, Any]) -> tupl
     """Which cells are perturbed ones of the test part, and which belong to training (controls always do)."""
     obs: Any = adata.obs
     key = arguments.get("perturbation_key", "perturbation")
-    for column, fix in ((split_key, "make it with `pc.pp.split`"), (key, "name it in `setup`")):
-        if column not in obs:
-            raise KeyError(f"adata.obs has no column {column!r}; {fix}.")
+    if key not in obs:
+        raise KeyError(f"adata.obs has no column {key!r}; name it in `setup`.")
     labels = obs[split_key].astype(str).str.strip().str.casefold()
     perturbed = (obs[key].astype(str).str.strip() != arguments.get("control", "control").strip()).to_numpy()
     test = (labels == "test").to_numpy() & perturbed
@@ -254,13 +229,18 @@ def _parts(adata: AnnData, split_key: str, arguments: Mapping[str, Any]) -> tupl
     return test, ~perturbed | (labels != "test").to_numpy()
 
 
-def _joined(parts: list[AnnData]) -> AnnData:
+def _joined(parts: list[AnnData], adata: AnnData) -> AnnData:
     """All predicted cells of a model; the conditions are in the order of their contexts and perturbations."""
     first = 0
     for part in parts:
         part.obs_names = [str(number) for number in range(first, first + part.n_obs)]
         first += part.n_obs
-    return anndata.concat(parts, merge="first", uns_merge="first")
+    joined = anndata.concat(parts, merge="first", uns_merge="first")
+    obs: Any = parts[0].obs
+    for column in obs:
+        if getattr(obs[column].dtype, "ordered", False):  # which concat loses where the parts have other categories
+            joined.obs[column] = joined.obs[column].astype(adata.obs[column].dtype).cat.remove_unused_categories()
+    return joined
 
 
 def _task_name(adata: AnnData, split_key: str) -> str:
