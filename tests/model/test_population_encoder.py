@@ -212,8 +212,8 @@ def test_screen_with_test_conditions(screen: Any, tmp_path: Path) -> None:
     [
         (lambda m, e: m.sample(e.iloc[:, :3]), "rows of 16 numbers"),
         (lambda m, e: m.sample(e * np.nan), "NaN"),
-        (lambda m, e: m.sample(e, 0), "`n_cells` is 0"),
-        (lambda m, e: m.interpolate(e.iloc[0], e.iloc[1], 1), "`steps` is 1"),
+        (lambda m, e: m.sample(e, 0), "`n_cells` must be at least 1, but found 0"),
+        (lambda m, e: m.interpolate(e.iloc[0], e.iloc[1], 1), "`steps` must be at least 2, but found 1"),
         (lambda m, e: m.interpolate(e, e.iloc[1]), "one population each"),
     ],
 )

@@ -11,7 +11,7 @@ from scvi.model.base import BaseModelClass
 from scvi.module.base import BaseModuleClass
 
 from pertcast.data._messages import shorten
-from pertcast.data._prediction import PredictMixin
+from pertcast.data._prediction import PredictMixin, refuse_options
 from pertcast.data._request import Request, trained_dosages
 from pertcast.data._saving import SavingMixin
 from pertcast.data._screen import screen_from_manager
@@ -129,11 +129,18 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
         self._model_summary_string = f"{type(self).__name__} baseline"
         self.init_params_ = self._get_init_params(locals())
 
-    def train(self) -> None:
+    def train(
+        self, max_epochs: int | None = None, accelerator: str = "auto", devices: int | list[int] | str = "auto"
+    ) -> None:
         """Learn from the training conditions, in one pass over the cells.
 
         Where a split column was registered, the conditions labelled ``train`` and ``validation`` are used: a baseline
         has nothing to choose on validation conditions. Those labelled ``test`` are never used.
+
+        Parameters
+        ----------
+        max_epochs, accelerator, devices
+            Not used, there so that models and baselines can be trained by the same call.
 
         Raises
         ------
@@ -151,6 +158,8 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
         *,
         n_cells: int | None = None,
         n_populations: int = 1,
+        n_steps: int | None = None,
+        guidance_scale: float | None = None,
         dosages: Dosages | None = None,
         contexts: str | Sequence[str] | None = None,
         seed: int = 0,
@@ -172,6 +181,8 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
             control cell by default.
         n_populations
             Number of draws of each population. Baselines draw nothing but the control cells of ``n_cells``.
+        n_steps, guidance_scale
+            Options of models with a sampler, which baselines are not: anything but None is an error.
         dosages
             One number, one for each perturbation, or a dict from perturbation to one or several numbers; by default
             those of the training data.
@@ -202,6 +213,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
         KeyError, TypeError, ValueError
             If the control cells or the request do not fit the model.
         """
+        refuse_options(type(self).__name__, n_steps=n_steps, guidance_scale=guidance_scale)
         return self._predict(
             adata,
             perturbations,

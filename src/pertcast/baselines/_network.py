@@ -156,9 +156,12 @@ class NetworkBaseline(Baseline):
 
     def train(
         self,
+        max_epochs: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        *,
         max_steps: int = 500,
         learning_rate: float = 1e-3,
-        *,
         batch_size: int = 128,
         progressbar: bool = True,
     ) -> None:
@@ -169,6 +172,9 @@ class NetworkBaseline(Baseline):
 
         Parameters
         ----------
+        max_epochs, accelerator, devices
+            Not used, there so that models and baselines can be trained by the same call: the network is small, and the
+            length of training is ``max_steps``.
         max_steps
             Number of steps.
         learning_rate

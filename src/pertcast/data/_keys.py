@@ -63,6 +63,12 @@ class ScreenKeys:
     split_key: str | None = None
     modalities: Mapping[str, str] | None = None
 
+    @classmethod
+    def from_setup(cls, arguments: Mapping[str, Any]) -> ScreenKeys:
+        """Pick the keys from the arguments of a setup, which holds others too."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in arguments.items() if name in names})
+
     def modality(self, argument: str) -> str | None:
         """Modality that holds what an argument names; ``None`` for the object itself."""
         modalities = self.modalities or {}

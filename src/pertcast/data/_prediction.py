@@ -29,7 +29,27 @@ if TYPE_CHECKING:
     from pertcast.data._stand_ins import Unseen
     from pertcast.data._tasks import PredictionTask
 
-__all__ = ["PredictMixin"]
+__all__ = ["PredictMixin", "refuse_options"]
+
+
+def refuse_options(model: str, **options: Any) -> None:
+    """Raise if options are given that a model does not have, though ``predict`` of others does.
+
+    Parameters
+    ----------
+    model
+        Name of the class.
+    **options
+        Options of its ``predict``; None for those that are not given.
+
+    Raises
+    ------
+    ValueError
+        Naming them.
+    """
+    given = [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(f"{model} has no use for {' and '.join(given)}: its method has no such thing. Leave it out.")
 
 
 class PredictMixin:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
 from pertcast.data._checks import check_covariate, check_labels, check_numbers, check_perturbations, require_column
 from pertcast.data._codes import cross_codes
 from pertcast.data._controls import DEFAULT_MIN_CONTROLS
-from pertcast.data._genes import align_genes
+from pertcast.data._expression import read_expression
 from pertcast.data._groups import RowGroups
 from pertcast.data._keys import ScreenKeys
-from pertcast.data._matrix import gather_rows, row_major
-from pertcast.data._matrix_checks import check_matrix
+from pertcast.data._matrix import gather_rows
 from pertcast.data._messages import column_names, did_you_mean, shorten
 from pertcast.data._pseudobulk import population_means
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pandas as pd
 
     from pertcast.data._matrix import Matrix
     from pertcast.data._screen import ScreenMetadata
@@ -131,8 +131,7 @@ class ControlQuery:
             If there are no control cells, one has no label, a gene is missing or repeated, a value is NaN or infinite,
             the values are raw counts, or a context in ``contexts`` is not there.
         """
-        names = {field.name for field in fields(ScreenKeys)}
-        keys = ScreenKeys(**{name: value for name, value in metadata.setup_args.items() if name in names})
+        keys = ScreenKeys.from_setup(metadata.setup_args)
         holder = _expression_holder(adata, keys)
         is_control = _find_controls(adata, keys)
         rows = _by_name(holder.obs_names, np.flatnonzero(is_control))
@@ -147,7 +146,7 @@ class ControlQuery:
         for column in keys.continuous_covariate_keys or ():
             given[column] = require_column(adata, keys, column, "continuous_covariate_keys")
         covariates = _covariates(given, keys, rows, holder.n_obs)
-        X, genes = _expression(holder, keys, metadata, rows)
+        X, genes = read_expression(holder, keys, metadata, rows)
 
         wanted = _select_contexts(contexts, context_names, table, keys.cell_type_key)
         populations = []
@@ -292,33 +291,6 @@ def _covariates(given: dict[str, pd.Series], keys: ScreenKeys, rows: np.ndarray,
         check_covariate(numbers[rows], column, given[column].index[rows])
         values[:, i] = numbers
     return values
-
-
-def _expression(
-    holder: AnnData, keys: ScreenKeys, metadata: ScreenMetadata, rows: np.ndarray
-) -> tuple[Matrix, np.ndarray | None]:
-    """Return the matrix laid out by rows, and the columns of the genes, after a check of the controls."""
-    if keys.layer is not None and keys.layer not in holder.layers:
-        layers = [str(name) for name in holder.layers.keys() if name is not None]
-        raise KeyError(
-            f"No layer {keys.layer!r} in adata.layers, which holds {shorten(layers) or 'nothing'}."
-            f"{did_you_mean(keys.layer, layers)} The model was set up with `layer={keys.layer!r}`."
-        )
-    where = "adata.X" if keys.layer is None else f"adata.layers[{keys.layer!r}]"
-    columns = align_genes(holder, pd.Index(metadata.var_names))
-    found = holder.X if keys.layer is None else holder.layers[keys.layer]
-    if found is None:
-        raise ValueError(f"{where} is empty. Put the expression of the control cells there.")
-    X = row_major(found, where)
-    controls: Any = X if len(rows) == X.shape[0] else X[np.sort(rows)]
-    names = holder.obs_names if len(rows) == X.shape[0] else holder.obs_names[np.sort(rows)]
-    check_matrix(
-        controls if columns is None else controls[:, columns],
-        names,
-        holder.var_names if columns is None else holder.var_names[columns],
-        where=where,
-    )
-    return X, columns
 
 
 def _select_contexts(

@@ -19,6 +19,17 @@ __all__ = ["SavingMixin"]
 class SavingMixin(BaseModelClass):
     """Lets a model be loaded without data: it predicts from control cells given later."""
 
+    summary_: str
+
+    @property
+    def _model_summary_string(self) -> str:
+        """First line of the text of a model; scvi-tools saves attributes that end in an underscore."""
+        return self.summary_
+
+    @_model_summary_string.setter
+    def _model_summary_string(self, text: str) -> None:
+        self.summary_ = text
+
     def save(self, dir_path: str | Path, prefix: str | None = None, overwrite: bool = False, **kwargs: Any) -> None:
         """Save the model into a folder. No cell is saved unless ``save_anndata=True``.
 

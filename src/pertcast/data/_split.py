@@ -174,6 +174,12 @@ def split_conditions(
     if kind not in (*get_args(HoldOutKind), "auto"):
         raise ValueError(f"`kind` must be one of {(*get_args(HoldOutKind), 'auto')}, but found {kind!r}.")
     pool = index.perturbed
+    if not pool.size:
+        raise ValueError(
+            f"There are no perturbed cells to train on: the data hold {int(index.n_cells[index.is_control].sum())} "
+            "control cells and no perturbed condition with enough cells. Give the model a screen with perturbed cells; "
+            "controls alone are enough for `predict`."
+        )
     part = np.zeros(len(index), dtype=np.int8) if parts is None else split_of_conditions(index, parts)
     train, validation, test = (pool[part[pool] == code] for code in (Part.TRAIN, Part.VALIDATION, Part.TEST))
     if not train.size:

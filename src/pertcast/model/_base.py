@@ -11,18 +11,21 @@ import numpy as np
 import torch
 from scvi.model.base import BaseModelClass
 
+from pertcast._numbers import check_whole
 from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
-from pertcast.data._prediction import PredictMixin
+from pertcast.data._prediction import PredictMixin, refuse_options
 from pertcast.data._request import trained_dosages
 from pertcast.data._saving import SavingMixin
 from pertcast.data._setup import ScreenSetupMixin
-from pertcast.model._budget import Budget, default_budget, default_seed
+from pertcast.model._budget import Budget, default_budget, limit_budget, resolve_seed
+from pertcast.model._data_checks import check_genes, check_sign
 from pertcast.model._dataset import anchored_dataset
 from pertcast.model._forecast import Forecaster, fit_forecaster
 from pertcast.model._gate import NO_EVIDENCE, choose_gate
 from pertcast.model._runner import run_training
-from pertcast.model._statistics import fit_components, is_nonnegative, set_statistics
+from pertcast.model._statistics import fit_components, is_nonnegative, n_singles, set_statistics
 from pertcast.model._task import PopulationDrawer
+from pertcast.model._train_checks import check_training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +72,8 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
 
     It may define
 
-    * ``_sampling(options)``: arguments of the ``sample`` of its module, from those of its own ``predict``;
+    * ``_options(n_steps, guidance_scale)``: what it makes of these arguments of ``predict``;
+    * ``_sampling(options)``: arguments of the ``sample`` of its module, from these options;
     * ``_identity_codes(query, population)``: codes of context and batch, if the module embeds their identities;
     * ``_budget(n_conditions, max_epochs, steps_per_epoch)``: the default length of training.
 
@@ -131,11 +135,17 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         """
         BaseModelClass.__init__(self, adata, registry)
         self._screen: Screen | None = None
+        self.seed, self.min_cells, self.config = (
+            resolve_seed(seed),
+            check_whole("min_cells", min_cells, least=0),
+            config,
+        )
+        if adata is not None:
+            check_genes(self.adata_manager)
+            check_sign(self.adata_manager, nonnegative=nonnegative)
         if adata is not None and nonnegative is None:
             self._screen = screen_from_manager(self.adata_manager, min_cells=min_cells)
             nonnegative = is_nonnegative(self._screen.X)
-        self.min_cells, self.config = min_cells, config
-        self.seed = default_seed() if seed is None else seed
         metadata = screen_metadata_from_registry(self.registry)
         vectors = metadata.vocabulary.vectors
         with torch.random.fork_rng(devices=[]):
@@ -153,8 +163,9 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         self.forecaster_: Forecaster | None = None
         self.dosages_: dict[str, tuple[float, ...]] = {}
         self.context_names_: tuple[str, ...] = ()
-        self._description = description.format(n_perturbations=metadata.vocabulary.n_trained)
-        self._model_summary_string = self._description
+        self._description = description
+        n_perturbations = metadata.vocabulary.n_trained if self._screen is None else n_singles(self._screen)
+        self._model_summary_string = description.format(n_perturbations=n_perturbations)
 
     def _resolved_params(self) -> dict[str, Any]:
         """Arguments whose defaults depend on data or settings, as a saved model must be given them."""
@@ -195,10 +206,10 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
     ) -> None:
         """Train the model.
 
-        Conditions are held out for validation as the split column says, or else whole contexts where there are at
-        least three, then batches, then perturbations (see ``model.split_``). The averaged weights with the lowest
-        validation loss are kept, and the held-out conditions decide how much of the network is added to the anchor;
-        where nothing can be held out, half of it is.
+        Conditions are held out for validation as the split column says, or else whole units: contexts, or batches
+        where there are fewer than three contexts, or else combinations, perturbations, or perturbations in one context
+        (see ``model.split_``). The averaged weights with the lowest validation loss are kept, and the held-out
+        conditions decide how much of the network is added to the anchor; where nothing can be held out, half of it is.
 
         Parameters
         ----------
@@ -207,9 +218,10 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         accelerator, devices
             As in :class:`scvi.train.Trainer`.
         validation_size
-            Share of contexts (or batches, or perturbations) to hold out; 0 for none.
+            Share of these units to hold out, at least one; 0 for none.
         steps_per_epoch
-            Batches of an epoch; by default chosen with ``max_epochs``.
+            Batches of an epoch; by default chosen with ``max_epochs``. ``max_steps`` in their place ends training after
+            that many batches.
         early_stopping
             Whether to stop when the validation loss no longer falls.
         early_stopping_patience
@@ -228,14 +240,18 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
 
         Raises
         ------
+        TypeError
+            If there is no such argument; the message says what to use in its place.
         ValueError
-            If the model was loaded without data.
+            If the model was loaded without data, these hold nothing to train on, or a number is out of its range.
         """
         if self.adata is None:
             raise ValueError(f"This {type(self).__name__} was loaded without its training data. Give them to `load`.")
+        check_training(self, plan_kwargs, trainer_kwargs)
         screen, config = self.screen, self.config
         split = screen.split(validation_size=validation_size, seed=self.seed)
         budget = self._budget(len(split.train), max_epochs, steps_per_epoch)
+        budget = limit_budget(budget, trainer_kwargs.get("max_steps"), max_epochs=max_epochs)
         n_components = config.n_latent if config.n_input == "learned" else max(config.n_input, config.n_latent)
         components = fit_components(screen, split.train, n_components, seed=self.seed)
         table = ShiftTable.from_index(screen.X, screen.index, screen.controls, split.train)
@@ -286,11 +302,13 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
                 forecaster = fit(ShiftTable.from_index(screen.X, screen.index, screen.controls, seen))
             else:
                 self.module.gate.set(NO_EVIDENCE)
+                logger.info("Gate of the network: %.2f, because no conditions are held out to choose it.", NO_EVIDENCE)
             self.forecaster_ = forecaster
         self.dosages_ = trained_dosages(screen.index, np.union1d(split.train, split.validation))
         self.context_names_ = screen.index.context_names
+        description = self._description.format(n_perturbations=n_singles(screen, split.train))
         self._model_summary_string = (
-            f"{self._description}, trained on {len(split.train)} conditions for {self.trainer.global_step} steps "
+            f"{description}, trained on {len(split.train)} conditions for {self.trainer.global_step} steps "
             f"of at most {budget.n_steps}, gate: {float(self.module.gate.value):.2g}"
         )
 
@@ -301,6 +319,8 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         *,
         n_cells: int | None = None,
         n_populations: int = 1,
+        n_steps: int | None = None,
+        guidance_scale: float | None = None,
         dosages: Dosages | None = None,
         contexts: str | Sequence[str] | None = None,
         seed: int = 0,
@@ -322,6 +342,10 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
             Cells for each context; one for each control cell by default.
         n_populations
             Independent draws of each population.
+        n_steps
+            Steps of the sampler, for models that have one; by default those that the model was made with.
+        guidance_scale
+            Strength of classifier-free guidance, for models that have it; needs training with ``condition_dropout``.
         dosages
             One number, one for each perturbation, or a mapping from perturbation to one or several; by default the
             dosages of the training data.
@@ -366,7 +390,13 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
             key_added=key_added,
             progressbar=progressbar,
             unseen=unseen,
+            options=self._options(n_steps, guidance_scale),
         )
+
+    def _options(self, n_steps: int | None, guidance_scale: float | None) -> dict[str, Any]:
+        """Options of the sampler for :meth:`_sampling`, which are also noted in the result; none by default."""
+        refuse_options(type(self).__name__, n_steps=n_steps, guidance_scale=guidance_scale)
+        return {}
 
     def _predict_tasks(
         self,
@@ -388,7 +418,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         return drawer.draw(tasks)
 
     def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options of the sampler of the module, from those of :meth:`predict`."""
+        """Arguments of ``sample`` of the module, from what :meth:`_options` returned."""
         return {}
 
     def _set_statistics(

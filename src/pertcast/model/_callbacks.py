@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from lightning.pytorch import LightningModule, Trainer
 
-__all__ = ["KeepBest", "ResumeCheckpoint"]
+__all__ = ["KeepBest", "ResumeCheckpoint", "StopAfter"]
 
 
 class KeepBest(Callback):
@@ -51,6 +51,24 @@ class KeepBest(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.best, self.weights = state_dict["best"], state_dict["weights"]
+
+
+class StopAfter(Callback):
+    """Stops in the middle of an epoch, too, but then looks at the validation loss, which a limit of Lightning does not.
+
+    Parameters
+    ----------
+    max_steps
+        Steps after which to stop.
+    """
+
+    def __init__(self, max_steps: int) -> None:
+        self.max_steps = max_steps
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Ask for the end."""
+        if trainer.global_step >= self.max_steps:
+            trainer.should_stop = True
 
 
 class ResumeCheckpoint(Callback):

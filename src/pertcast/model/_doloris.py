@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 
+from pertcast._numbers import check_whole
 from pertcast.data import screen_metadata_from_registry
 from pertcast.data._grammar import parse_perturbation
+from pertcast.data._prediction import refuse_options
 from pertcast.data._stand_ins import find_stand_ins
 from pertcast.model._base import PopulationModel
 from pertcast.model._budget import Budget, default_budget
@@ -19,7 +22,6 @@ from pertcast.network import DATABASES, read_edges
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     from anndata import AnnData
     from mudata import MuData
 
@@ -194,8 +196,12 @@ class Doloris(LatentMixin, PopulationModel):
             edges = make_network(self._network, screen, conditions, seed=self.seed)
         set_genes(self.module, screen, table, edges)
 
+    def _options(self, n_steps: int | None, guidance_scale: float | None) -> dict[str, Any]:
+        refuse_options(type(self).__name__, guidance_scale=guidance_scale)
+        return {"steps": self.config.n_steps if n_steps is None else check_whole("n_steps", n_steps)}
+
     def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        return {"n_steps": self.config.n_steps}
+        return {"n_steps": options["steps"]}
 
     def _genes(self, metadata: ScreenMetadata) -> dict[str, int]:
         """Places of the genes of the data, if enough perturbations of the vocabulary are named like them."""
@@ -206,6 +212,10 @@ class Doloris(LatentMixin, PopulationModel):
     def _readable(self, metadata: ScreenMetadata) -> dict[str, int]:
         """Genes whose perturbation can be predicted from their node alone."""
         return {} if metadata.vocabulary.vectors is not None else self._genes(metadata)
+
+    def _is_known(self, metadata: ScreenMetadata) -> np.ndarray:
+        readable = self._readable(metadata)
+        return super()._is_known(metadata) | np.array([name in readable for name in metadata.vocabulary.names])
 
     def _part_ids(self, metadata: ScreenMetadata) -> dict[str, int]:
         names, readable = metadata.vocabulary.names, self._readable(metadata)

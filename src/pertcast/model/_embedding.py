@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
+from mudata import MuData
 
+from pertcast._numbers import check_whole
 from pertcast.data import screen_metadata_from_registry
+from pertcast.data._checks import check_labels, require_column
+from pertcast.data._keys import ScreenKeys
 from pertcast.model._encode import encode_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anndata import AnnData
-    from mudata import MuData
-
+    from pertcast.data import ScreenMetadata
     from pertcast.module import PopulationModule
 
 __all__ = ["CellMixin", "EmbeddingMixin", "LatentMixin"]
@@ -52,6 +55,8 @@ class CellMixin:
         ------
         RuntimeError
             If the model is not trained.
+        KeyError, TypeError, ValueError
+            If the cells do not fit the model, as for ``predict``: genes are missing, values are NaN or raw counts.
         """
         self._check_fitted()
         module = self.module
@@ -60,7 +65,7 @@ class CellMixin:
             screen_metadata_from_registry(self.registry),
             lambda cells: module.input.clean(module.representation.encode(cells), module.scale),
             device=module.device,
-            batch_size=batch_size or 4096,
+            batch_size=4096 if batch_size is None else check_whole("batch_size", batch_size),
         )
 
     def _check_fitted(self) -> None:
@@ -74,20 +79,25 @@ class CellMixin:
         cells = self.adata if adata is None else adata
         if cells is None:
             raise ValueError(f"This {type(self).__name__} was loaded without its training data. Pass an AnnData.")
+        if not isinstance(cells, AnnData | MuData):
+            raise TypeError(f"Expected an AnnData with cells, but found {type(cells).__name__}.")
         return cells
 
     def _populations(
         self, adata: AnnData | MuData | None, groupby: str | Sequence[str] | None
     ) -> tuple[pd.MultiIndex, list[np.ndarray]]:
         """Names of the populations that columns of ``obs`` make, and the rows of each."""
-        cells, keys = self._cells(adata), screen_metadata_from_registry(self.registry).setup_args
-        registered = [keys[key] for key in ("perturbation_key", "cell_type_key", "batch_key") if keys.get(key)]
-        columns = registered if groupby is None else [groupby] if isinstance(groupby, str) else list(groupby)
-        labels: Any = cells.obs
-        missing = [column for column in columns if column not in labels]
-        if missing:
-            raise KeyError(f"Column(s) {missing} not found in obs. It has: {list(labels)}.")
-        groups = labels[columns].reset_index(drop=True).groupby(columns, observed=True).indices
+        cells, keys = self._cells(adata), ScreenKeys.from_setup(screen_metadata_from_registry(self.registry).setup_args)
+        arguments = ("perturbation_key", "cell_type_key", "batch_key")
+        registered = {getattr(keys, argument): argument for argument in arguments if getattr(keys, argument)}
+        columns = [*registered] if groupby is None else [groupby] if isinstance(groupby, str) else list(groupby)
+        if not columns:
+            raise ValueError("`groupby` is empty. Name a column of obs at least, or leave it out.")
+        labels = {column: require_column(cells, keys, column, registered.get(column, "groupby")) for column in columns}
+        for column, values in labels.items():
+            check_labels(values, column, allowed=keys.control if column == keys.perturbation_key else None)
+        table: Any = pd.DataFrame({column: values.array for column, values in labels.items()})
+        groups = table.groupby(columns, observed=True).indices
         tuples = [name if isinstance(name, tuple) else (name,) for name in groups]
         return pd.MultiIndex.from_tuples(tuples, names=columns), list(groups.values())
 
@@ -99,7 +109,12 @@ class LatentMixin(CellMixin):
         module: PopulationModule
 
     def get_perturbation_embedding(self) -> pd.DataFrame:
-        """Vectors of the single perturbations as the network sees them: one row for each.
+        """Vectors of the single perturbations as the network sees them.
+
+        Returns
+        -------
+        One row for each perturbation that was trained on, alone or in a combination, or has a vector in the registered
+        table. Of others, such as those that are only tested, the model knows nothing.
 
         Raises
         ------
@@ -107,12 +122,22 @@ class LatentMixin(CellMixin):
             If the model is not trained.
         """
         self._check_fitted()
-        vocabulary = screen_metadata_from_registry(self.registry).vocabulary
-        ids = torch.arange(len(vocabulary), device=self.module.device)[:, None]
+        metadata = screen_metadata_from_registry(self.registry)
         network: Any = self.module.average.network
+        known = np.flatnonzero(self._is_known(metadata))
         with torch.inference_mode():
+            ids = torch.from_numpy(known).to(self.module.device)[:, None]
             vectors = network["condition"].part_vectors(ids)[:, 0]
-        return pd.DataFrame(vectors.cpu().numpy(), index=pd.Index(vocabulary.names, name="perturbation"))
+        names = pd.Index([metadata.vocabulary.names[i] for i in known], name="perturbation")
+        return pd.DataFrame(vectors.cpu().numpy(), index=names)
+
+    def _is_known(self, metadata: ScreenMetadata) -> np.ndarray:
+        """Whether the network knows each perturbation of the vocabulary: by training, or by its vector."""
+        vocabulary = metadata.vocabulary
+        network: Any = self.module.average.network
+        if vocabulary.vectors is not None:
+            return np.ones(len(vocabulary), dtype=bool)
+        return network["condition"].seen.cpu().numpy()[: len(vocabulary)]
 
 
 class EmbeddingMixin(LatentMixin):
@@ -133,6 +158,13 @@ class EmbeddingMixin(LatentMixin):
         Returns
         -------
         One row for each population, indexed by the columns, and D columns.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        KeyError, TypeError, ValueError
+            If a column does not exist, a cell has no label, or the cells do not fit the model.
         """
         names, rows = self._populations(adata, groupby)
         features = torch.from_numpy(self.get_latent_representation(adata)).to(self.module.device)

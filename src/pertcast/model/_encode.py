@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
+from mudata import MuData
 
-from pertcast.data import align_genes
-from pertcast.data._matrix import gather_rows, row_major
+from pertcast.data._expression import read_expression
+from pertcast.data._keys import ScreenKeys
+from pertcast.data._matrix import gather_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+
+    from anndata import AnnData
 
     from pertcast.data import ScreenMetadata
 
@@ -21,7 +23,7 @@ __all__ = ["encode_cells"]
 
 
 def encode_cells(
-    adata: Any,
+    adata: AnnData | MuData,
     metadata: ScreenMetadata,
     encode: Callable[[torch.Tensor], torch.Tensor],
     *,
@@ -46,15 +48,19 @@ def encode_cells(
     Returns
     -------
     float32 ``[n, F]``.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        See :func:`pertcast.data._expression.read_expression`.
     """
-    setup = metadata.setup_args
-    modality = (setup.get("modalities") or {}).get("layer")
-    holder = adata if modality is None else adata[modality]
-    columns = align_genes(holder, pd.Index(metadata.var_names))
-    X = row_major(holder.X if setup.get("layer") is None else holder.layers[setup["layer"]])
+    keys = ScreenKeys.from_setup(metadata.setup_args)
+    if isinstance(adata, MuData):
+        keys.check_modalities(adata)
+    X, columns = read_expression(keys.holder(adata, "layer"), keys, metadata)
     parts = []
-    for first in range(0, holder.n_obs, batch_size):
-        cells = gather_rows(X, np.arange(first, min(first + batch_size, holder.n_obs)))
+    for first in range(0, X.shape[0], batch_size):
+        cells = gather_rows(X, np.arange(first, min(first + batch_size, X.shape[0])))
         cells = cells if columns is None else cells[:, columns]
         with torch.inference_mode():
             parts.append(encode(torch.from_numpy(np.ascontiguousarray(cells)).to(device)).float().cpu().numpy())

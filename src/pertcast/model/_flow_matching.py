@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from pertcast._numbers import check_whole
+from pertcast.data._prediction import refuse_options
 from pertcast.model._base import PopulationModel
 from pertcast.model._embedding import EmbeddingMixin
 from pertcast.module import FlowMatchingConfig, FlowMatchingModule, replace_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from anndata import AnnData
     from mudata import MuData
 
-    from pertcast.data._request import Dosages
-    from pertcast.data._stand_ins import Unseen
     from pertcast.representation import RepresentationName
 
 __all__ = ["FlowMatching"]
@@ -136,62 +136,9 @@ class FlowMatching(EmbeddingMixin, PopulationModel):
         self._build(adata, registry, config, description, min_cells=min_cells, nonnegative=nonnegative, seed=seed)
         self.init_params_ = self._get_init_params(locals() | self._resolved_params())
 
-    def predict(
-        self,
-        adata: AnnData | MuData | None = None,
-        perturbations: str | Sequence[str] | None = None,
-        *,
-        n_cells: int | None = None,
-        n_populations: int = 1,
-        n_steps: int | None = None,
-        dosages: Dosages | None = None,
-        contexts: str | Sequence[str] | None = None,
-        seed: int = 0,
-        batch_size: int | None = None,
-        key_added: str | None = None,
-        progressbar: bool = True,
-        unseen: Unseen = "error",
-    ) -> AnnData:
-        """Predict the cells of every control context under every perturbation asked for.
-
-        Parameters
-        ----------
-        adata, perturbations, n_cells, n_populations
-            As in :meth:`PerturbDiff.predict`.
-        n_steps
-            Steps from control to perturbed cell; by default that of the model.
-        dosages, contexts, seed, batch_size, key_added, progressbar, unseen
-            As in :meth:`PerturbDiff.predict`.
-
-        Returns
-        -------
-        Predicted cells in the units of the training data, with ``var`` of the training genes, the registered columns,
-        ``source_cell`` and ``population`` in ``obs``, and provenance in ``uns["pertcast"]``.
-
-        Raises
-        ------
-        RuntimeError
-            If the model is not trained.
-        ValueError
-            If the cells, names or numbers do not fit the model; the message says what to do.
-        """
-        n_steps = self.config.n_steps if n_steps is None else n_steps
-        if n_steps < 1:
-            raise ValueError(f"`n_steps` must be at least 1, but found {n_steps}.")
-        return self._predict(
-            adata,
-            perturbations,
-            n_cells=n_cells,
-            n_populations=n_populations,
-            dosages=dosages,
-            contexts=contexts,
-            seed=seed,
-            batch_size=batch_size,
-            key_added=key_added,
-            progressbar=progressbar,
-            unseen=unseen,
-            options={"steps": n_steps},
-        )
+    def _options(self, n_steps: int | None, guidance_scale: float | None) -> dict[str, Any]:
+        refuse_options(type(self).__name__, guidance_scale=guidance_scale)
+        return {"steps": self.config.n_steps if n_steps is None else check_whole("n_steps", n_steps)}
 
     def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return {"n_steps": options["steps"]}

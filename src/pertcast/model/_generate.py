@@ -10,6 +10,7 @@ import torch
 from anndata import AnnData
 
 from pertcast import __version__
+from pertcast._numbers import check_whole
 from pertcast.data import screen_metadata_from_registry
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ class GenerateMixin:
         ValueError
             If an embedding is not one finite vector of the right length, or a number is too low.
         """
-        if steps < 2:
-            raise ValueError(f"`steps` is {steps}; it must be at least 2: both ends count.")
+        check_whole("steps", steps, least=2)  # both ends count
         ends = [_read(each, self.module.config.n_embedding)[0] for each in (start, end)]
         if len(ends[0]) != 1 or len(ends[1]) != 1:
             raise ValueError(f"`start` has {len(ends[0])} rows and `end` {len(ends[1])}; give one population each.")
@@ -98,8 +98,8 @@ class GenerateMixin:
     def _generate(self, vectors: np.ndarray, labels: pd.DataFrame, n_cells: int, seed: int) -> AnnData:
         """Cells of populations with vectors ``[P, E]``, and their labels."""
         self._check_if_trained(warn=False)
-        if n_cells < 1:
-            raise ValueError(f"`n_cells` is {n_cells}; it must be at least 1.")
+        check_whole("n_cells", n_cells)
+        check_whole("seed", seed, least=0)
         module = self.module.eval()
         generator = torch.Generator(device=module.device).manual_seed(seed)
         cells = module.sample(torch.from_numpy(vectors).float().to(module.device), n_cells, generator)

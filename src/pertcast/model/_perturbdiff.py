@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from pertcast._numbers import check_number, check_whole
 from pertcast.model._base import PopulationModel
 from pertcast.model._embedding import EmbeddingMixin
 from pertcast.model._task import identity_code
@@ -11,14 +12,12 @@ from pertcast.model._trajectory import TrajectoryMixin
 from pertcast.module import PerturbDiffModule, resolve_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from anndata import AnnData
     from mudata import MuData
 
     from pertcast.data._query import ControlPopulation, ControlQuery
-    from pertcast.data._request import Dosages
-    from pertcast.data._stand_ins import Unseen
     from pertcast.module import PerturbDiffConfig
     from pertcast.representation import RepresentationName
 
@@ -171,95 +170,16 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
         self._build(adata, registry, config, description, min_cells=min_cells, nonnegative=nonnegative, seed=seed)
         self.init_params_ = self._get_init_params(locals() | self._resolved_params())
 
-    def predict(
-        self,
-        adata: AnnData | MuData | None = None,
-        perturbations: str | Sequence[str] | None = None,
-        *,
-        n_cells: int | None = None,
-        n_populations: int = 1,
-        n_steps: int | None = None,
-        guidance_scale: float | None = None,
-        dosages: Dosages | None = None,
-        contexts: str | Sequence[str] | None = None,
-        seed: int = 0,
-        batch_size: int | None = None,
-        key_added: str | None = None,
-        progressbar: bool = True,
-        unseen: Unseen = "error",
-    ) -> AnnData:
-        """Predict the cells of every control context under every perturbation asked for.
-
-        Parameters
-        ----------
-        adata
-            Control cells, or a screen, whose controls are then used; the training data by default. Contexts may be
-            new. Genes are matched by name.
-        perturbations
-            Names, the parts of combinations in any order; all that were trained on by default.
-        n_cells
-            Cells for each context; one for each control cell by default.
-        n_populations
-            Independent draws of each population.
-        n_steps
-            Diffusion steps, 1 by default.
-        guidance_scale
-            Strength of classifier-free guidance; needs training with ``condition_dropout``.
-        dosages
-            One number, one for each perturbation, or a mapping from perturbation to one or several; by default the
-            dosages of the training data.
-        contexts
-            Contexts, or cell types, to predict; all by default.
-        seed
-            Seed of all draws.
-        batch_size
-            Cells to draw at once; it does not change the result.
-        key_added
-            Also write predictions into ``adata``: ``.obsm["<key>_<n>"]``, a matrix for each perturbation, and
-            ``.uns["<key>"]``.
-        progressbar
-            Whether to show a progress bar.
-        unseen
-            What to do about perturbations that were never measured. ``"error"``: predict those with a vector in the
-            registered table from their vector, and refuse others. ``"mean"``: the mean of all measured ones stands in
-            for one without a vector. ``"neighbours"``: the mean of the five measured ones with the most similar
-            vectors stands in for one with a vector. What stood in is written to ``uns["pertcast"]["params"]``.
-
-        Returns
-        -------
-        Predicted cells in the units of the training data, with ``var`` of the training genes, the registered columns,
-        ``source_cell`` and ``population`` in ``obs``, and provenance in ``uns["pertcast"]``.
-
-        Raises
-        ------
-        RuntimeError
-            If the model is not trained.
-        ValueError
-            If the cells, names or numbers do not fit the model; the message says what to do.
-        """
+    def _options(self, n_steps: int | None, guidance_scale: float | None) -> dict[str, Any]:
         n_steps = self.config.n_steps if n_steps is None else n_steps
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        if n_steps < 1:
-            raise ValueError(f"`n_steps` must be at least 1, but found {n_steps}.")
+        n_steps, scale = check_whole("n_steps", n_steps), check_number("guidance_scale", scale, least=0)
         if scale != 0 and self.config.condition_dropout == 0:
             raise ValueError(
                 f"guidance_scale={scale} needs a model that was trained without its condition at times. Train with "
                 "`PerturbDiff(adata, condition_dropout=0.1)`, or leave `guidance_scale` at 0."
             )
-        return self._predict(
-            adata,
-            perturbations,
-            n_cells=n_cells,
-            n_populations=n_populations,
-            dosages=dosages,
-            contexts=contexts,
-            seed=seed,
-            batch_size=batch_size,
-            key_added=key_added,
-            progressbar=progressbar,
-            unseen=unseen,
-            options={"steps": n_steps, "guidance_scale": float(scale)},
-        )
+        return {"steps": n_steps, "guidance_scale": scale}
 
     def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return {"n_steps": options["steps"], "guidance_scale": options["guidance_scale"]}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import LightningModule
 
+from pertcast._numbers import check_whole
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -35,7 +37,7 @@ class PopulationTrainingPlan(LightningModule):
     weight_decay
         Weight decay of AdamW.
     warmup
-        Steps of linear warm-up.
+        Steps of linear warm-up; 0 for none.
     seed
         Seed of noise, times and dropped conditions.
     compile
@@ -59,7 +61,7 @@ class PopulationTrainingPlan(LightningModule):
     ) -> None:
         super().__init__()
         self.module = module
-        self.n_steps, self.warmup, self.seed = n_steps, warmup, seed
+        self.n_steps, self.warmup, self.seed = n_steps, check_whole("warmup", warmup, least=0), seed
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.n_obs_training = self.n_obs_validation = 1
         self.compile_kwargs = dict(compile_kwargs or {}) if compile else None
@@ -110,7 +112,7 @@ class PopulationTrainingPlan(LightningModule):
 
         def factor(step: int) -> float:
             progress = min(step / max(self.n_steps, 1), 1.0)
-            return min(1.0, (step + 1) / self.warmup) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+            return min(1.0, (step + 1) / max(self.warmup, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -10,16 +10,19 @@ import pandas as pd
 import torch
 from scvi.model.base import BaseModelClass
 
+from pertcast._numbers import check_whole
 from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
 from pertcast.data._saving import SavingMixin
 from pertcast.data._setup import ScreenSetupMixin
-from pertcast.model._budget import default_budget, default_seed
+from pertcast.model._budget import default_budget, limit_budget, resolve_seed
+from pertcast.model._data_checks import check_genes, check_sign
 from pertcast.model._embedding import CellMixin
 from pertcast.model._encode import encode_cells
 from pertcast.model._generate import GenerateMixin
 from pertcast.model._population_data import paired_with_itself, typical_distance, with_controls
 from pertcast.model._runner import run_training
 from pertcast.model._statistics import fit_components, fit_space, is_nonnegative
+from pertcast.model._train_checks import check_training
 from pertcast.module import PopulationEncoderConfig, PopulationEncoderModule, replace_values
 
 if TYPE_CHECKING:
@@ -131,10 +134,12 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
         self.config = replace_values(PopulationEncoderConfig(), locals())
         BaseModelClass.__init__(self, adata, registry)
         self._screen: Screen | None = None
+        self.min_cells, self.seed = check_whole("min_cells", min_cells, least=0), resolve_seed(seed)
         if adata is not None:
+            check_genes(self.adata_manager)
+            check_sign(self.adata_manager, nonnegative=nonnegative)
             self._screen = screen_from_manager(self.adata_manager, min_cells=min_cells)
             nonnegative = is_nonnegative(self._screen.X) if nonnegative is None else nonnegative
-        self.min_cells, self.seed = min_cells, default_seed() if seed is None else seed
         n_genes = len(screen_metadata_from_registry(self.registry).var_names)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -164,8 +169,9 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
     ) -> None:
         """Train encoder and generator.
 
-        Perturbed conditions are held out for validation as the split column says, or else whole contexts, batches or
-        perturbations (see ``model.split_``); the averaged weights with the lowest validation loss are kept.
+        Perturbed conditions are held out for validation as the split column says, or else whole units: contexts, or
+        batches where there are fewer than three contexts, or else combinations, perturbations, or perturbations in one
+        context (see ``model.split_``). The averaged weights with the lowest validation loss are kept.
 
         Parameters
         ----------
@@ -174,7 +180,7 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
         accelerator, devices
             As in :class:`scvi.train.Trainer`.
         validation_size
-            Share of contexts (or batches, or perturbations) to hold out; 0 for none.
+            Share of these units to hold out, at least one; 0 for none.
         steps_per_epoch
             Batches of an epoch; by default chosen with ``max_epochs``.
         early_stopping
@@ -197,6 +203,7 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
         ValueError
             If the model was loaded without data, or fewer than two populations are left to train on.
         """
+        check_training(self, plan_kwargs, trainer_kwargs)
         if self._screen is None:
             if self.adata is None:
                 raise ValueError("This PopulationEncoder was loaded without its training data. Give them to `load`.")
@@ -209,6 +216,7 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
             raise ValueError("There is 1 population to train on; at least 2 are needed. Check the split column.")
         given = {"max_epochs": max_epochs, "steps_per_epoch": steps_per_epoch}
         budget = default_budget(len(populations.train), **given, n_steps=600, per_condition=4, shortest_epoch=50)
+        budget = limit_budget(budget, trainer_kwargs.get("max_steps"), max_epochs=max_epochs)
         if not self.is_trained_:
             table = ShiftTable.from_index(screen.X, screen.index, screen.controls, split.train)
             n_components = config.n_noise if config.representation == "genes" else max(config.n_noise, config.n_latent)

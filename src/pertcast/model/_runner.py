@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scvi.train import TrainRunner
 
-from pertcast.model._callbacks import KeepBest, ResumeCheckpoint
+from pertcast.model._callbacks import KeepBest, ResumeCheckpoint, StopAfter
 from pertcast.model._plan import PopulationTrainingPlan
 from pertcast.model._precision import automatic_precision
 
@@ -52,9 +52,12 @@ def run_training(
     callbacks = [*trainer_kwargs.pop("callbacks", [])]
     callbacks += [KeepBest()] if validates else []
     callbacks += [ResumeCheckpoint(Path(checkpoint_dir) / "last.ckpt")] if checkpoint_dir is not None else []
+    max_steps = trainer_kwargs.get("max_steps")
+    n_steps = budget.n_steps if max_steps in (None, -1) else min(budget.n_steps, max_steps)
+    callbacks += [StopAfter(n_steps)] if n_steps < budget.n_steps else []
     plan = PopulationTrainingPlan(
         model.module,
-        n_steps=budget.n_steps,
+        n_steps=n_steps,
         learning_rate=model.config.learning_rate,
         weight_decay=model.config.weight_decay,
         seed=model.seed,

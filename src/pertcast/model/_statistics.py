@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pertcast.data import gather_rows
+from pertcast.data._split import Part, split_of_conditions
 from pertcast.module import FixedInput
 from pertcast.representation import AutoencoderSpace, PCASpace, principal_components
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pertcast.module import PopulationEncoderModule, PopulationModule
     from pertcast.representation import PrincipalComponents
 
-__all__ = ["fit_components", "fit_space", "is_nonnegative", "set_statistics", "training_cells"]
+__all__ = ["fit_components", "fit_space", "is_nonnegative", "n_singles", "set_statistics", "training_cells"]
 
 _MAX_CELLS = 20_000
 
@@ -27,6 +28,24 @@ def is_nonnegative(X: Any) -> bool:
     """Whether no value of a matrix is below 0; one pass over its stored values."""
     values = X if isinstance(X, np.ndarray) else X.data
     return bool(values.size == 0 or values.min() >= 0)
+
+
+def n_singles(screen: Screen, conditions: np.ndarray | None = None) -> int:
+    """Number of single perturbations that some conditions have, alone or in combinations.
+
+    Parameters
+    ----------
+    screen
+        Registered screen.
+    conditions
+        Perturbed conditions; by default those that are neither skipped nor only tested.
+    """
+    index = screen.index
+    if conditions is None:
+        conditions = index.perturbed
+        if screen.parts is not None:
+            conditions = conditions[split_of_conditions(index, screen.parts)[conditions] != Part.TEST]
+    return len({part for code in np.unique(index.perturbation[conditions]) for part in index.parts(int(code))})
 
 
 def fit_components(screen: Screen, conditions: np.ndarray, n_components: int, *, seed: int) -> PrincipalComponents:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from pertcast._numbers import check_whole
 from pertcast.data import screen_metadata_from_registry
 from pertcast.data._query import ControlQuery
 from pertcast.data._request import resolve_requests
@@ -91,8 +92,7 @@ class TrajectoryMixin:
                 f"Only models with representation='genes' show their steps, but this one has "
                 f"{self.config.representation!r}."
             )
-        if n_steps < 1:
-            raise ValueError(f"`n_steps` must be at least 1, but found {n_steps}.")
+        check_whole("n_steps", n_steps)
         metadata = screen_metadata_from_registry(self.registry)
         requests = resolve_requests(perturbation, dosage, metadata, self.dosages_)
         query = ControlQuery.from_adata(self.adata if adata is None else adata, metadata, contexts=context)

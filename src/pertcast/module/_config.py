@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pertcast._numbers import check_number, check_whole
 from pertcast.representation import REPRESENTATIONS, RepresentationName
 
-__all__ = ["PRESETS", "PerturbDiffConfig", "PopulationConfig", "replace_values", "require", "resolve_config"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "PRESETS",
+    "SCHEDULES",
+    "PerturbDiffConfig",
+    "PopulationConfig",
+    "check_types",
+    "replace_values",
+    "require",
+    "resolve_config",
+]
+
+SCHEDULES = ("cosine", "linear", "discrete_linear")
+"""Noise schedules by name."""
 
 
 def require(name: str, value: object, condition: bool, expected: str) -> None:
@@ -31,6 +49,34 @@ def require(name: str, value: object, condition: bool, expected: str) -> None:
     """
     if not condition:
         raise ValueError(f"{name} is {value!r}; it must be {expected}.")
+
+
+def check_types(config: Any, values: Mapping[str, Any]) -> None:
+    """Raise unless numbers are given for hyper-parameters that are numbers, and whole ones where they count something.
+
+    Parameters
+    ----------
+    config
+        Hyper-parameters, of which the class holds the defaults.
+    values
+        What was given, by name.
+
+    Raises
+    ------
+    TypeError
+        If a value is of another type than its default.
+    ValueError
+        If a number is NaN or infinite.
+    """
+    defaults = {field.name: field.default for field in fields(config)} | {"n_input": None}
+    for name, value in values.items():
+        default = defaults.get(name)
+        if isinstance(default, bool) and value not in (True, False):
+            raise TypeError(f"`{name}` must be True or False, but found {value!r}.")
+        if isinstance(default, int) and not isinstance(default, bool):
+            check_whole(name, value, least=-sys.maxsize)  # ranges have messages of their own
+        if isinstance(default, float) or (name == "data_scale" and value is not None):
+            check_number(name, value)
 
 
 @dataclass(frozen=True)
@@ -61,10 +107,12 @@ class PopulationConfig:
         ValueError
             If a value is out of its range.
         """
+        check_types(self, vars(self))
         for name in ("n_latent", "n_controls", "n_sets"):
             require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         require("set_size", self.set_size, self.set_size >= 2, "at least 2: a distance needs pairs of cells")
-        learned, fixed = self.n_input == "learned", isinstance(self.n_input, int) and self.n_input >= 1
+        learned = self.n_input == "learned"
+        fixed = isinstance(self.n_input, Integral) and not isinstance(self.n_input, bool) and self.n_input >= 1
         require("n_input", self.n_input, learned or fixed, "at least 1, or 'learned'")
         require("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
         require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
@@ -124,6 +172,9 @@ class PerturbDiffConfig(TransformerConfig):
         """
         super().__post_init__()
         require("n_steps", self.n_steps, self.n_steps >= 1, "at least 1")
+        choices = {"schedule": SCHEDULES, "sampler": ("ddim", "ancestral", "dpmpp_2m")}
+        for name, known in choices.items():
+            require(name, getattr(self, name), getattr(self, name) in known, f"one of {known}")
         for name in ("noise_share", "self_conditioning", "condition_dropout"):
             require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "between 0 and 1")
         for name in ("mse_weight", "guidance_scale"):
@@ -192,6 +243,8 @@ def replace_values[Config](config: Config, overrides: dict[str, Any]) -> Config:
 
     Raises
     ------
+    TypeError
+        If a value is not a number where one is needed.
     ValueError
         If a value is out of its range.
 
@@ -202,4 +255,6 @@ def replace_values[Config](config: Config, overrides: dict[str, Any]) -> Config:
     """
     given: Any = config
     names = {field.name for field in fields(given)}
-    return replace(given, **{k: v for k, v in overrides.items() if k in names and v is not None})
+    chosen = {name: value for name, value in overrides.items() if name in names and value is not None}
+    check_types(given, chosen)
+    return replace(given, **chosen)
