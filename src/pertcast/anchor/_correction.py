@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from threadpoolctl import ThreadpoolController
 
 __all__ = ["GeneCorrection"]
 
@@ -54,7 +59,6 @@ class GeneCorrection:
             Weight of each population.
         """
         from sklearn.ensemble import HistGradientBoostingRegressor
-        from threadpoolctl import threadpool_limits
 
         x, y = np.concatenate(features), np.concatenate(residuals)
         # Rows are drawn in proportion to their weight: the weighted fit of scikit-learn takes ten times as long.
@@ -65,11 +69,24 @@ class GeneCorrection:
         trees = HistGradientBoostingRegressor(
             max_depth=4, max_iter=60, learning_rate=0.1, min_samples_leaf=leaf, early_stopping=False, random_state=0
         )
-        # Threads wait for each other at every node: on a busy machine that takes far longer than the work of few rows.
-        with threadpool_limits(1 if len(y) <= _ROWS_OF_ONE_THREAD else None, user_api="openmp"):
+        with _threads_for(len(y)):
             self._trees = trees.fit(x, y)
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return the correction of each gene, ``[G]``, for features ``[G, F]``."""
-        return self._trees.predict(features)
+        with _threads_for(len(features)):
+            return self._trees.predict(features)
+
+
+def _threads_for(n_rows: int) -> AbstractContextManager[Any]:
+    """Few rows get one thread: threads wait for each other, on a busy machine far longer than the work takes."""
+    return _thread_pools().limit(limits=1, user_api="openmp") if n_rows <= _ROWS_OF_ONE_THREAD else nullcontext()
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """Look for the thread pools once, which takes longer than a forecast."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
