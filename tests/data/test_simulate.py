@@ -288,13 +288,13 @@ def test_the_truth_holds_only_what_h5ad_keeps(screen: Any) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({"n_cells_per_condition": 0}, ValueError, "n_cells_per_condition=0 is too small; expected an integer"),
+        ({"n_cells_per_condition": 0}, ValueError, "`n_cells_per_condition` must be at least 1, but found 0"),
         ({"n_genes": 19}, ValueError, "at least 20"),
-        ({"n_donors": 2.0}, TypeError, "n_donors=2.0 is float"),
-        ({"n_batches": True}, TypeError, "n_batches=True is bool"),
-        ({"n_programmes": 0}, ValueError, "n_programmes=0"),
+        ({"n_donors": 2.0}, TypeError, "`n_donors` must be a whole number, but found 2.0"),
+        ({"n_batches": True}, TypeError, "`n_batches` must be a whole number, but found True"),
+        ({"n_programmes": 0}, ValueError, "`n_programmes` must be at least 1, but found 0"),
         ({"combinations": 16}, ValueError, "combinations=16, but 6 perturbations have 15 pairs"),
-        ({"combinations": -1}, ValueError, "combinations=-1"),
+        ({"combinations": -1}, ValueError, "`combinations` must be at least 0, but found -1"),
         ({"dosages": ()}, ValueError, "at least one dosage"),
         ({"dosages": (1, 1)}, ValueError, "all different"),
         ({"dosages": (0, 1)}, ValueError, "dosages=0 is out of range; expected a finite number above 0"),
@@ -305,7 +305,7 @@ def test_the_truth_holds_only_what_h5ad_keeps(screen: Any) -> None:
         ({"latent_sd": np.nan}, ValueError, "latent_sd=nan"),
         ({"interaction": 1.5}, ValueError, "at most 1"),
         ({"median_counts": 0}, ValueError, "median_counts=0"),
-        ({"seed": -1}, ValueError, "seed=-1"),
+        ({"seed": -1}, ValueError, "`seed` must be at least 0, but found -1"),
     ],
 )
 def test_bad_screens_are_refused(kwargs: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -144,7 +144,7 @@ def test_memory_stays_far_below_a_dense_matrix() -> None:
         ({"perturbation": "control", "dosage": 1.0}, ValueError, "was given for control"),
         ({"latent": "any"}, ValueError, "expected 'screen', 'new' or a number"),
         ({"latent": -1.0}, ValueError, "latent=-1.0"),
-        ({"n_cells": 0}, ValueError, "n_cells=0"),
+        ({"n_cells": 0}, ValueError, "`n_cells` must be at least 1, but found 0"),
     ],
 )
 def test_bad_populations_are_refused(screen: Any, kwargs: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -42,7 +42,7 @@ def test_bad_numbers(screen: Any, name: str, option: dict[str, Any], error: Any,
 @pytest.mark.parametrize("name", ["sampler", "schedule"])
 def test_unknown_choices(screen: Any, name: str) -> None:
     options: Any = {name: "x"}
-    with pytest.raises(ValueError, match=f"^{name} is 'x'; it must be one of"):
+    with pytest.raises(ValueError, match=f"^Unknown .*{name} 'x'. Choose one of"):
         make("PerturbDiff", screen, **options)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pertcast._numbers import check_whole
 from pertcast.baselines._base import Baseline, added
-from pertcast.baselines._checks import check_count, check_positive
+from pertcast.baselines._checks import check_positive
 from pertcast.baselines._conditions import ConditionMeans, dosage_key
 from pertcast.baselines._perturbation_vectors import PerturbationVectors, gene_loadings
 from pertcast.data._grammar import parse_perturbation
@@ -115,7 +116,7 @@ class BilinearRidge(Baseline):
         n_components: int = 10,
         ridge: float = 0.1,
     ) -> None:
-        self.n_components = check_count("n_components", n_components)
+        self.n_components = check_whole("n_components", n_components)
         self.ridge = check_positive("ridge", ridge)
         super().__init__(adata, registry)
         self.gene_embedding_ = np.zeros((0, 0))

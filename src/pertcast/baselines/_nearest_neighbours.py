@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from pertcast.baselines._checks import check_count
+from pertcast._numbers import check_whole
 from pertcast.baselines._conditions import ConditionMeans, dosage_key
 from pertcast.baselines._perturbation_vectors import PerturbationVectors, gene_loadings
 from pertcast.baselines._shifts import ShiftBaseline
@@ -73,8 +73,8 @@ class NearestNeighbours(ShiftBaseline):
         n_neighbours: int = 5,
         n_components: int = 10,
     ) -> None:
-        self.n_neighbours = check_count("n_neighbours", n_neighbours)
-        self.n_components = check_count("n_components", n_components)
+        self.n_neighbours = check_whole("n_neighbours", n_neighbours)
+        self.n_components = check_whole("n_components", n_components)
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
 

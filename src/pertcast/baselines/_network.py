@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,8 +13,9 @@ from scvi.module.base import BaseModuleClass
 from scvi.utils import track
 from torch import nn
 
+from pertcast._numbers import check_whole
 from pertcast.baselines._base import Baseline
-from pertcast.baselines._checks import check_count, check_positive
+from pertcast.baselines._checks import check_positive
 from pertcast.data._matrix import gather_rows
 from pertcast.data._screen import screen_metadata_from_registry
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pertcast.data._screen import Screen, ScreenMetadata
 
 __all__ = ["DEFAULT_SCHEDULE", "CellNetwork", "NetworkBaseline", "Schedule", "mlp"]
+
+logger = logging.getLogger(__name__)
 
 _N_SCALE = 2048
 
@@ -145,10 +149,10 @@ class NetworkBaseline(Baseline):
         n_layers: int = 2,
         seed: int = 0,
     ) -> None:
-        self.n_latent = check_count("n_latent", n_latent)
-        self.n_hidden = check_count("n_hidden", n_hidden)
-        self.n_layers = check_count("n_layers", n_layers)
-        self.seed = check_count("seed", seed, minimum=0)
+        self.n_latent = check_whole("n_latent", n_latent)
+        self.n_hidden = check_whole("n_hidden", n_hidden)
+        self.n_layers = check_whole("n_layers", n_layers)
+        self.seed = check_whole("seed", seed, least=0)
         super().__init__(adata, registry)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -174,7 +178,7 @@ class NetworkBaseline(Baseline):
         ----------
         max_epochs, accelerator, devices
             Not used, there so that models and baselines can be trained by the same call: the network is small, and the
-            length of training is ``max_steps``.
+            length of training is ``max_steps``. A warning says so if epochs are given.
         max_steps
             Number of steps.
         learning_rate
@@ -190,11 +194,13 @@ class NetworkBaseline(Baseline):
             If the model holds no data, no condition is left for training, or a number is out of its range.
         """
         schedule = Schedule(
-            check_count("max_steps", max_steps),
+            check_whole("max_steps", max_steps),
             check_positive("learning_rate", learning_rate),
-            check_count("batch_size", batch_size),
+            check_whole("batch_size", batch_size),
             bool(progressbar),
         )
+        if max_epochs is not None:
+            logger.warning("%s has no epochs: it takes %d steps (`max_steps`).", type(self).__name__, max_steps)
         screen, conditions = self._training_data()
         self._fit(screen, conditions, schedule)
         self._finish(screen, conditions)

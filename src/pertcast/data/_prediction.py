@@ -9,6 +9,7 @@ import numpy as np
 from scvi.utils import track
 
 from pertcast import __version__
+from pertcast._numbers import check_whole
 from pertcast.data._grammar import parse_perturbation
 from pertcast.data._key_added import check_key_added, write_predictions
 from pertcast.data._predicted import PredictedCells, predicted_adata
@@ -183,7 +184,11 @@ class PredictMixin:
         self._check_if_trained(
             warn=False, message=f"This {name} is not trained, so it cannot predict. Call `model.train()` first."
         )
-        _check_numbers(n_cells=n_cells, n_populations=n_populations, batch_size=batch_size, seed=seed)
+        check_whole("n_populations", n_populations)
+        check_whole("seed", seed, least=0)
+        for argument, value in (("n_cells", n_cells), ("batch_size", batch_size)):
+            if value is not None:
+                check_whole(argument, value)
         cells = self.adata if adata is None else adata
         if cells is None:
             raise ValueError(
@@ -240,15 +245,3 @@ class PredictMixin:
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     """Entries that are not ``None``, which files cannot store."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _check_numbers(*, seed: int, **counts: int | None) -> None:
-    """Raise unless the counts are at least 1 and the seed at least 0."""
-    for name, value in {"seed": seed, **counts}.items():
-        least = 0 if name == "seed" else 1
-        if value is None and name != "seed":
-            continue
-        if not isinstance(value, int | np.integer) or isinstance(value, bool):
-            raise TypeError(f"`{name}` must be a whole number, but found {value!r}.")
-        if value < least:
-            raise ValueError(f"`{name}` must be at least {least}, but found {value}.")

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-__all__ = ["SavingMixin"]
+__all__ = ["NO_DATA", "SavingMixin"]
+
+NO_DATA = "This {} was loaded without its training data. Give them to `load`."
+"""What to say where these are needed, with a gap for the name of the class."""
 
 
 class SavingMixin(BaseModelClass):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pertcast._numbers import check_whole
 from pertcast.data._simulate_cells import UNS_KEY, describe_populations, sample_cells
 from pertcast.data._simulate_design import (
     ScreenDesign,
     check_amount,
     check_combinations,
-    check_count,
     check_dosages,
 )
 from pertcast.data._simulate_parameters import Streams, choose_pairs, draw_truth
@@ -184,13 +184,13 @@ def simulate_screen(
     (24, 100)
     """
     design = ScreenDesign(
-        n_cells_per_condition=check_count("n_cells_per_condition", n_cells_per_condition),
-        n_genes=check_count("n_genes", n_genes, minimum=20),
-        n_cell_types=check_count("n_cell_types", n_cell_types),
-        n_donors=check_count("n_donors", n_donors),
-        n_batches=check_count("n_batches", n_batches),
-        n_perturbations=check_count("n_perturbations", n_perturbations),
-        n_programmes=check_count("n_programmes", n_programmes),
+        n_cells_per_condition=check_whole("n_cells_per_condition", n_cells_per_condition),
+        n_genes=check_whole("n_genes", n_genes, least=20),
+        n_cell_types=check_whole("n_cell_types", n_cell_types),
+        n_donors=check_whole("n_donors", n_donors),
+        n_batches=check_whole("n_batches", n_batches),
+        n_perturbations=check_whole("n_perturbations", n_perturbations),
+        n_programmes=check_whole("n_programmes", n_programmes),
         n_combinations=check_combinations(combinations, n_perturbations),
         dosages=check_dosages(dosages),
         effect_size=check_amount("effect_size", effect_size),
@@ -201,7 +201,7 @@ def simulate_screen(
         batch_sd=check_amount("batch_sd", batch_sd),
         dispersion=check_amount("dispersion", dispersion),
         median_counts=check_amount("median_counts", median_counts, positive=True),
-        seed=check_count("seed", seed, minimum=0),
+        seed=check_whole("seed", seed, least=0),
     )
     streams = Streams.from_seed(design.seed)
     truth = draw_truth(design, streams)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pertcast._numbers import check_whole
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ScreenDesign", "check_amount", "check_combinations", "check_count", "check_dosages"]
+__all__ = ["ScreenDesign", "check_amount", "check_combinations", "check_dosages"]
 
 _DEFAULT_COMBINATIONS = 4
 
@@ -44,15 +46,6 @@ class ScreenDesign:
         return {**asdict(self), "dosages": np.array(self.dosages)}
 
 
-def check_count(name: str, value: Any, *, minimum: int = 1) -> int:
-    """Return `value` as an integer, or say what is wrong with it."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name}={value!r} is {type(value).__name__}; expected an integer of at least {minimum}.")
-    if value < minimum:
-        raise ValueError(f"{name}={value} is too small; expected an integer of at least {minimum}.")
-    return int(value)
-
-
 def check_amount(name: str, value: Any, *, maximum: float = np.inf, positive: bool = False) -> float:
     """Return `value` as a finite number of at least 0, or say what is wrong with it."""
     expected = f"a finite number {'above' if positive else 'of at least'} 0"
@@ -73,7 +66,7 @@ def check_combinations(combinations: bool | int | None, n_perturbations: int) ->
         return min(_DEFAULT_COMBINATIONS, available)
     if isinstance(combinations, bool):
         return available if combinations else 0
-    n_pairs = check_count("combinations", combinations, minimum=0)
+    n_pairs = check_whole("combinations", combinations, least=0)
     if n_pairs > available:
         raise ValueError(
             f"combinations={n_pairs}, but {n_perturbations} perturbations have {available} pairs; lower combinations, "

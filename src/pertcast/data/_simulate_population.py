@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from pertcast._numbers import check_whole
 from pertcast.data._simulate_cells import CONTROL, JOIN, UNS_KEY, describe_populations, sample_cells
-from pertcast.data._simulate_design import check_amount, check_count
+from pertcast.data._simulate_design import check_amount
 from pertcast.data._simulate_parameters import Streams
 from pertcast.data._simulate_truth import Population, ScreenTruth
 
@@ -98,8 +99,8 @@ def simulate_population(
     used = np.arange(len(truth.batches)) if batch is None else np.array([_position("batch", batch, truth.batches)])
     parts = _parse(truth, perturbation)
     level = _choose_dosage(parts, dosage, simulation["parameters"]["dosages"])
-    n_cells = check_count("n_cells", n_cells)
-    streams = Streams.from_seed(check_count("seed", seed, minimum=0))
+    n_cells = check_whole("n_cells", n_cells)
+    streams = Streams.from_seed(check_whole("seed", seed, least=0))
 
     populations = [Population(parts, level, c, d) for d in donors][:n_cells]
     factors = _choose_latent(truth, simulation["populations"], latent, populations, streams.fresh_latent)

@@ -15,7 +15,7 @@ from pertcast._numbers import check_whole
 from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
 from pertcast.data._prediction import PredictMixin, refuse_options
 from pertcast.data._request import trained_dosages
-from pertcast.data._saving import SavingMixin
+from pertcast.data._saving import NO_DATA, SavingMixin
 from pertcast.data._setup import ScreenSetupMixin
 from pertcast.model._budget import Budget, default_budget, limit_budget, resolve_seed
 from pertcast.model._data_checks import check_genes, check_sign
@@ -135,11 +135,8 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         """
         BaseModelClass.__init__(self, adata, registry)
         self._screen: Screen | None = None
-        self.seed, self.min_cells, self.config = (
-            resolve_seed(seed),
-            check_whole("min_cells", min_cells, least=0),
-            config,
-        )
+        self.seed, self.min_cells = resolve_seed(seed), check_whole("min_cells", min_cells, least=0)
+        self.config = config
         if adata is not None:
             check_genes(self.adata_manager)
             check_sign(self.adata_manager, nonnegative=nonnegative)
@@ -183,9 +180,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         """
         if self._screen is None:
             if self.adata is None:
-                raise AttributeError(
-                    f"This {type(self).__name__} was loaded without its training data. Give them to `load`."
-                )
+                raise AttributeError(NO_DATA.format(type(self).__name__))
             self._screen = screen_from_manager(self.adata_manager, min_cells=self.min_cells)
         return self._screen
 
@@ -246,7 +241,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
             If the model was loaded without data, these hold nothing to train on, or a number is out of its range.
         """
         if self.adata is None:
-            raise ValueError(f"This {type(self).__name__} was loaded without its training data. Give them to `load`.")
+            raise ValueError(NO_DATA.format(type(self).__name__))
         check_training(self, plan_kwargs, trainer_kwargs)
         screen, config = self.screen, self.config
         split = screen.split(validation_size=validation_size, seed=self.seed)

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from pertcast._numbers import check_whole
 from pertcast.data import screen_metadata_from_registry
 from pertcast.data._grammar import parse_perturbation
-from pertcast.data._prediction import refuse_options
 from pertcast.data._stand_ins import find_stand_ins
 from pertcast.model._base import PopulationModel
 from pertcast.model._budget import Budget, default_budget
 from pertcast.model._doloris_statistics import make_network, set_genes, set_levels
 from pertcast.model._embedding import LatentMixin
+from pertcast.model._steps import StepsMixin
 from pertcast.module import DolorisConfig, DolorisModule, replace_values
 from pertcast.network import DATABASES, read_edges
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -36,7 +35,7 @@ _NETWORKS = ("coexpression", "shuffled", *DATABASES)
 _MIN_GENES = 2
 
 
-class Doloris(LatentMixin, PopulationModel):
+class Doloris(LatentMixin, StepsMixin, PopulationModel):
     r"""Dual diffusion bridge: control cells are turned to noise, and the noise to perturbed cells.
 
     The method of Doloris (arXiv 2506.21107): a denoiser of control cells and one of perturbed cells share their
@@ -195,13 +194,6 @@ class Doloris(LatentMixin, PopulationModel):
         if self._genes(screen.metadata):
             edges = make_network(self._network, screen, conditions, seed=self.seed)
         set_genes(self.module, screen, table, edges)
-
-    def _options(self, n_steps: int | None, guidance_scale: float | None) -> dict[str, Any]:
-        refuse_options(type(self).__name__, guidance_scale=guidance_scale)
-        return {"steps": self.config.n_steps if n_steps is None else check_whole("n_steps", n_steps)}
-
-    def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        return {"n_steps": options["steps"]}
 
     def _genes(self, metadata: ScreenMetadata) -> dict[str, int]:
         """Places of the genes of the data, if enough perturbations of the vocabulary are named like them."""

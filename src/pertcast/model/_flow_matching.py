@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pertcast._numbers import check_whole
-from pertcast.data._prediction import refuse_options
 from pertcast.model._base import PopulationModel
 from pertcast.model._embedding import EmbeddingMixin
+from pertcast.model._steps import StepsMixin
 from pertcast.module import FlowMatchingConfig, FlowMatchingModule, replace_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from anndata import AnnData
     from mudata import MuData
 
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["FlowMatching"]
 
 
-class FlowMatching(EmbeddingMixin, PopulationModel):
+class FlowMatching(EmbeddingMixin, StepsMixin, PopulationModel):
     r"""Moves control cells to perturbed cells along a learned velocity, paired by optimal transport.
 
     The idea of CellFlow (Klein et al., bioRxiv 2025.04.11.648220): control and perturbed cells of a condition are
@@ -135,10 +132,3 @@ class FlowMatching(EmbeddingMixin, PopulationModel):
         )
         self._build(adata, registry, config, description, min_cells=min_cells, nonnegative=nonnegative, seed=seed)
         self.init_params_ = self._get_init_params(locals() | self._resolved_params())
-
-    def _options(self, n_steps: int | None, guidance_scale: float | None) -> dict[str, Any]:
-        refuse_options(type(self).__name__, guidance_scale=guidance_scale)
-        return {"steps": self.config.n_steps if n_steps is None else check_whole("n_steps", n_steps)}
-
-    def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        return {"n_steps": options["steps"]}

@@ -12,7 +12,7 @@ from scvi.model.base import BaseModelClass
 
 from pertcast._numbers import check_whole
 from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
-from pertcast.data._saving import SavingMixin
+from pertcast.data._saving import NO_DATA, SavingMixin
 from pertcast.data._setup import ScreenSetupMixin
 from pertcast.model._budget import default_budget, limit_budget, resolve_seed
 from pertcast.model._data_checks import check_genes, check_sign
@@ -206,7 +206,7 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
         check_training(self, plan_kwargs, trainer_kwargs)
         if self._screen is None:
             if self.adata is None:
-                raise ValueError("This PopulationEncoder was loaded without its training data. Give them to `load`.")
+                raise ValueError(NO_DATA.format(type(self).__name__))
             self._screen = screen_from_manager(self.adata_manager, min_cells=self.min_cells)
         screen, config = self._screen, self.config
         split = screen.split(validation_size=validation_size, seed=self.seed)

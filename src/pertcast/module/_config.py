@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pertcast._numbers import check_number, check_whole
+from pertcast.diffusion import get_sampler, get_schedule
 from pertcast.representation import REPRESENTATIONS, RepresentationName
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRESETS",
-    "SCHEDULES",
     "PerturbDiffConfig",
     "PopulationConfig",
     "check_types",
@@ -23,9 +23,6 @@ __all__ = [
     "require",
     "resolve_config",
 ]
-
-SCHEDULES = ("cosine", "linear", "discrete_linear")
-"""Noise schedules by name."""
 
 
 def require(name: str, value: object, condition: bool, expected: str) -> None:
@@ -172,9 +169,8 @@ class PerturbDiffConfig(TransformerConfig):
         """
         super().__post_init__()
         require("n_steps", self.n_steps, self.n_steps >= 1, "at least 1")
-        choices = {"schedule": SCHEDULES, "sampler": ("ddim", "ancestral", "dpmpp_2m")}
-        for name, known in choices.items():
-            require(name, getattr(self, name), getattr(self, name) in known, f"one of {known}")
+        get_schedule(self.schedule)  # raises for an unknown name
+        get_sampler(self.sampler)
         for name in ("noise_share", "self_conditioning", "condition_dropout"):
             require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "between 0 and 1")
         for name in ("mse_weight", "guidance_scale"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pertcast.module._config import SCHEDULES, PopulationConfig, require
+from pertcast.diffusion import get_schedule
+from pertcast.module._config import PopulationConfig, require
 
 __all__ = ["MASKS", "DolorisConfig"]
 
@@ -44,6 +45,7 @@ class DolorisConfig(PopulationConfig):
         require("representation", self.representation, self.representation == "genes", "'genes'")
         for name in ("n_hidden", "n_layers", "n_gene_features", "n_heads", "n_steps", "n_refinements"):
             require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        choices = {"gene_embedding": ("pca", "learned"), "gene_readout": ("node", "knockout"), "schedule": SCHEDULES}
+        get_schedule(self.schedule)  # raises for an unknown name
+        choices = {"gene_embedding": ("pca", "learned"), "gene_readout": ("node", "knockout")}
         for name, kinds in choices.items():
             require(name, getattr(self, name), getattr(self, name) in kinds, f"one of {kinds}")
