@@ -37,8 +37,9 @@ def by_source(predicted: Any) -> np.ndarray:
 
 
 def train(name: str, adata: Any, **options: Any) -> Any:
-    model = getattr(pc, name)(adata, **SMALL[name] | options)
-    model.train(max_epochs=2, steps_per_epoch=5, **QUICK)
+    """A model whose few steps are long enough for what it predicts to depend on the condition."""
+    model = getattr(pc, name)(adata, **{"learning_rate": 0.01} | SMALL[name] | options)
+    model.train(max_epochs=2, steps_per_epoch=10, plan_kwargs={"warmup": 0}, **QUICK)
     return model
 
 
@@ -67,7 +68,7 @@ def test_unseen_context_from_controls_alone(fitted: Any, screen: Any) -> None:
     a, b = (
         dense(predicted[(predicted.obs["perturbation"] == name).to_numpy()].X) for name in ("pert_0", "pert_0+pert_1")
     )
-    assert np.abs(a.mean(0) - b.mean(0)).max() > 1e-3
+    assert np.abs(a.mean(0) - b.mean(0)).max() > 1e-2
 
 
 def test_seed_batch_size_order_and_company(fitted: Any, screen: Any) -> None:
@@ -177,10 +178,10 @@ def test_vectors_and_dosages(name: str) -> None:
     controls = controls_of(adata)
     both = model.predict(controls, ["pert_0"], dosages={"pert_0": [0.1, 1.0]}, progressbar=False)
     low, high = (dense(both[(both.obs["dosage"].astype(float) == dose).to_numpy()].X) for dose in (0.1, 1.0))
-    assert np.abs(low.mean(0) - high.mean(0)).max() > 1e-3
+    assert np.abs(low.mean(0) - high.mean(0)).max() > 1e-2
     unseen = [dense(model.predict(controls, [each], dosages=1.0, progressbar=False).X) for each in ("pert_3", "pert_4")]
     assert np.isfinite(unseen[0]).all()
-    assert np.abs(unseen[0].mean(0) - unseen[1].mean(0)).max() > 1e-3
+    assert np.abs(unseen[0].mean(0) - unseen[1].mean(0)).max() > 1e-2
 
 
 @pytest.mark.parametrize("name", list(SMALL))

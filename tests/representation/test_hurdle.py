@@ -78,13 +78,25 @@ def test_silent_genes_stay_silent_and_dense_ones_as_they_are() -> None:
     assert (found[:, 2] == 0).any()
 
 
-def test_few_cells_and_seeds(control: np.ndarray) -> None:
+def test_one_cell_keeps_what_it_expresses_and_seeds_repeat(control: np.ndarray) -> None:
     hurdle = Hurdle(control)
-    one = np.stack([hurdle.apply(control[:1], np.random.default_rng(i))[0] for i in range(400)])
-    again = hurdle.apply(control[:1], np.random.default_rng(7))
-    np.testing.assert_array_equal(again[0], one[7])
-    expected = hurdle.expressing(control[0].astype(float))
-    np.testing.assert_allclose((one > 0).mean(0)[hurdle.has_zeros], expected[hurdle.has_zeros], atol=0.1)
+    found = hurdle.apply(control[:1], np.random.default_rng(7))
+    np.testing.assert_array_equal(found > 0, control[:1] > 0)
+    np.testing.assert_allclose(found, control[:1], rtol=1e-5)
+    np.testing.assert_array_equal(
+        hurdle.apply(control[:50] / 2, np.random.default_rng(7)),
+        hurdle.apply(control[:50] / 2, np.random.default_rng(7)),
+    )
+
+
+@pytest.mark.parametrize("factor", [0.2, 0.5, 1.5])
+@pytest.mark.parametrize("n", [1, 20, 200])
+def test_means_of_few_cells_are_right_on_average(control: np.ndarray, factor: float, n: int) -> None:
+    """Each gene, however rare: the mean over draws is within five standard errors of what was asked for."""
+    hurdle, mean = Hurdle(control), factor * control.mean(0, dtype=np.float64)
+    draws = np.stack([hurdle.apply(control[:n], np.random.default_rng(i), mean).mean(0) for i in range(400)])
+    error = draws.std(0) / np.sqrt(len(draws))
+    assert (np.abs(draws.mean(0) - mean) <= 5 * error + 1e-4 * mean).all()
 
 
 def test_controls_without_any_zero_or_any_value() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pertcast.model._means import PopulationMeans
 from pertcast.model._zeros import ZeroRestorer
 from pertcast.module import SampleRequest
 
@@ -107,7 +108,8 @@ class PopulationDrawer:
         self._means: dict[ControlPopulation, np.ndarray] = {}
         self._detections: dict[ControlPopulation, np.ndarray] = {}
         sparse = module.nonnegative and module.config.zeros == "hurdle"
-        self._restore = ZeroRestorer(module, query) if sparse else None
+        self._restore = ZeroRestorer(query) if sparse else None
+        self._mean = PopulationMeans(module, query) if sparse or not module.nonnegative else None
 
     def draw(self, tasks: Sequence[PredictionTask]) -> Iterator[np.ndarray]:
         """Draw tasks in their order.
@@ -165,8 +167,13 @@ class PopulationDrawer:
         return jobs
 
     def _finish(self, job: _Job) -> np.ndarray:
-        """Restore the zeros of the cells of a task, where the model does."""
-        return job.cells if self._restore is None else self._restore(job.task, job.cells, job.shift, job.rng)
+        """Give the cells of a task their mean and, where expression cannot be negative, their zeros."""
+        if self._mean is None:
+            return job.cells
+        mean = self._mean(job.task, job.cells, job.shift)
+        if self._restore is not None:
+            return self._restore(job.task, job.cells, mean, job.rng)
+        return job.cells + (mean - job.cells.mean(axis=0, dtype=np.float64)).astype(np.float32)
 
     def _draw_sets(self, jobs: list[_Job], sets: list[tuple[int, np.ndarray, int]], conditions: dict[str, Any]) -> None:
         """Draw sets of equal size, and put their cells in place."""

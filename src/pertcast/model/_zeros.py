@@ -1,4 +1,4 @@
-"""Zeros and mean of predicted populations."""
+"""Zeros of predicted populations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pertcast.representation import Hurdle
 if TYPE_CHECKING:
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._tasks import PredictionTask
-    from pertcast.module import PopulationModule
 
 __all__ = ["ZeroRestorer"]
 
@@ -23,29 +22,22 @@ _KEPT_VALUES = 2**25
 class ZeroRestorer:
     """Gives predicted populations the zeros of sparse expression.
 
-    The mean of a population is that of the network and that of the anchor, half each where the gate is 1: both are
-    forecasts, and their errors differ. The anchor alone would lose the decreases of rare genes by cutting at 0.
-
     What is known of the controls of a population is kept for the next perturbation, up to a fixed amount of memory.
     Populations may be treated in several threads.
 
     Parameters
     ----------
-    module
-        Trained module.
     query
         Control cells.
     """
 
-    def __init__(self, module: PopulationModule, query: ControlQuery) -> None:
+    def __init__(self, query: ControlQuery) -> None:
         self.query = query
-        self._share = 1 - float(module.gate.value) / 2 if module.anchored else 0.0
         self._hurdles: dict[ControlPopulation, Hurdle] = {}
         self._n_kept, self._lock = 0, Lock()
-        self._source_means: dict[ControlPopulation, np.ndarray] = {}
 
     def __call__(
-        self, task: PredictionTask, cells: np.ndarray, shift: np.ndarray, rng: np.random.Generator
+        self, task: PredictionTask, cells: np.ndarray, mean: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         """Give the cells of one task zeros.
 
@@ -55,8 +47,8 @@ class ZeroRestorer:
             What was predicted.
         cells
             Predicted cells, ``[n, G]``.
-        shift
-            Forecast of the mean shift, ``[G]``.
+        mean
+            Mean that they are given, ``[G]``.
         rng
             Breaks ties and draws values.
 
@@ -64,11 +56,7 @@ class ZeroRestorer:
         -------
         float32 ``[n, G]``.
         """
-        hurdle = self._hurdle(task.population, rng)
-        mean = cells.mean(axis=0, dtype=np.float64)
-        if self._share > 0:
-            mean = self._share * np.maximum(self._source_mean(task) + shift, 0) + (1 - self._share) * mean
-        return hurdle.apply(cells, rng, mean)
+        return self._hurdle(task.population, rng).apply(cells, rng, mean)
 
     def _hurdle(self, population: ControlPopulation, rng: np.random.Generator) -> Hurdle:
         """Hurdle of the controls of a population; of some of them, drawn for each task, where there are many."""
@@ -84,11 +72,3 @@ class ZeroRestorer:
                 self._hurdles[population] = hurdle
                 self._n_kept += control.size
         return hurdle
-
-    def _source_mean(self, task: PredictionTask) -> np.ndarray:
-        """Mean of the cells that a task starts from; one for each control cell is the common case."""
-        if len(task.sources) != len(task.population.rows):
-            return self.query.mean(task.sources)
-        if task.population not in self._source_means:
-            self._source_means[task.population] = self.query.mean(task.sources)
-        return self._source_means[task.population]

@@ -33,8 +33,10 @@ class Hurdle:
     3. Expressing cells get, in their order, values from the distribution of expressing control cells, raised or scaled
        down so that the mean is m'. Genes that few controls express share one distribution.
 
-    Genes that most cells express, before and after, are left as they are. Control cells themselves keep
-    shares and means.
+    Where less than one expressing cell is expected, one cell has the whole sum :math:`n m'` of the gene if that is at
+    least half of a typical value, and half of a typical value with the probability that keeps the mean otherwise.
+    Genes that most cells express, before and after, are only scaled to a mean that is given. Control cells themselves
+    keep shares and means.
 
     Parameters
     ----------
@@ -63,6 +65,9 @@ class Hurdle:
         rare = np.sort(control[:, (share < 0.05)], axis=None)[::-1]
         rare = rare[rare > 0]
         self._pool = rare if len(rare) >= _MIN_VALUES else np.sort(control[control > 0])[::-1]
+        self._typical = np.full(len(share), self._pool.mean() if len(self._pool) else 1.0)
+        enough = self._n_values >= _MIN_VALUES
+        self._typical[enough] = self._mean[enough] / share[enough]
         self._log_rate = _log_rate(np.clip(share, 0.5 / n, 1 - 0.5 / n))
         seen = (share > 0) & self.has_zeros
         self._curve = _fit_curve(self._mean[seen], self._log_rate[seen], n * share[seen] * (1 - share[seen]))
@@ -98,13 +103,29 @@ class Hurdle:
         target = np.maximum(cells.mean(axis=0, dtype=np.float64) if mean is None else mean, 0)
         share = self.expressing(target)
         genes = np.flatnonzero(self.has_zeros & (self._is_sparse | (share <= 1 - _MIN_ZEROS)))
-        n_on = np.floor(share * len(cells) + rng.random(len(target))).astype(np.int64)
+        target, n_on = self._whole_cells(target, share, len(cells), rng)
         by_gene = np.array(cells.T, dtype=np.float32, order="C")
+        if mean is not None:
+            dense = np.setdiff1d(np.arange(len(target)), genes)
+            by_gene[dense] *= _ratio(target[dense], by_gene[dense].mean(axis=1, dtype=np.float64))[:, None]
         step = max(1, _BLOCK_VALUES // max(1, len(cells)))
         for first in range(0, len(genes), step):
             block = genes[first : first + step]
             by_gene[block] = self._restore(by_gene[block], target[block], n_on[block], block, rng)
         return np.ascontiguousarray(by_gene.T)
+
+    def _whole_cells(
+        self, mean: np.ndarray, share: np.ndarray, n: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Means and numbers of expressing cells among n, both ``[G]``: whole ones, with the same mean on average."""
+        draw = rng.random(len(mean))
+        n_on = np.floor(share * n + draw).astype(np.int64)
+        few = share * n < 1
+        least = _LEAST_SCALE * self._typical[few] / n
+        n_on[few] = mean[few] > draw[few] * least
+        mean = mean.copy()
+        mean[few] = np.maximum(mean[few], least)
+        return mean, n_on
 
     def _restore(
         self, cells: np.ndarray, mean: np.ndarray, n_on: np.ndarray, genes: np.ndarray, rng: np.random.Generator
@@ -116,7 +137,7 @@ class Hurdle:
         cell = _ascending(cells, rng).ravel()[gene * n + (n - 1 - rank)]
         values = self._quantiles((rank + rng.random(len(rank))) / n_on[gene], genes[gene])
         total = np.bincount(gene, weights=values, minlength=n_genes)
-        scale = np.clip(mean * n / np.maximum(total, 1e-12), _LEAST_SCALE, 1)
+        scale = np.minimum(mean * n / np.maximum(total, 1e-12), 1)
         lacking = np.maximum(mean * n - total, 0) / np.maximum(n_on, 1)
         restored = np.zeros_like(cells)
         restored.ravel()[gene * n + cell] = values * scale[gene] + lacking[gene]
@@ -161,6 +182,11 @@ def _ascending(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     keys.sort(axis=1)
     keys &= number_bits
     return keys.view(np.int64)
+
+
+def _ratio(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Factors from found to wanted means, float32; 1 where nothing is found."""
+    return np.where(found > 0, wanted / np.maximum(found, 1e-12), 1).astype(np.float32)
 
 
 def _log_rate(share: np.ndarray) -> np.ndarray:
