@@ -170,6 +170,17 @@ def test_neither_order_nor_threads_nor_company_matter(halves: tuple[Any, Any]) -
     pd.testing.assert_frame_equal(alone, both, rtol=1e-5)
 
 
+def test_names_of_predictions_do_not_matter(halves: tuple[Any, Any]) -> None:
+    """Differential expression is measured on subsamples, which are those of the condition."""
+    real, fresh = halves
+    cells = (fresh.obs["perturbation"] == "pert_1").to_numpy()
+    options: dict[str, Any] = {"groupby": "cell_type", "baselines": [], "progressbar": False}
+    scores = pc.tl.evaluate(real[:, :60], {"a": fresh[cells, :60], "b": fresh[cells, :60]}, metrics="de", **options)
+    a, b = (scores.loc[scores["model"] == name, "value"].reset_index(drop=True) for name in "ab")
+    pd.testing.assert_series_equal(a, b)
+    assert a.notna().any()
+
+
 def test_a_missing_condition_has_its_reason(halves: tuple[Any, Any]) -> None:
     real, fresh = halves
     part = fresh[(fresh.obs["perturbation"] != "pert_0").to_numpy()].copy()

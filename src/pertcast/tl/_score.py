@@ -60,7 +60,7 @@ def score_condition(
             scores = [(metric.name, np.nan, str(undefined)) for metric in metrics]
             found += _rows(condition, source.name, source.role, scores, real.n_cells, 0)
             continue
-        pair = Pair(predicted.cells, predicted.mean, real, truth.rng("differential", source.name, condition.name))
+        pair = Pair(predicted.cells, predicted.mean, real, truth.rng("differential", "predicted", condition.name))
         scores = [_score(metric, pair, predicted) for metric in metrics]
         found += _rows(condition, source.name, source.role, scores, real.n_cells, predicted.n_cells)
     return found + _ceiling(truth, condition, order[:half], order[half:], metrics)
