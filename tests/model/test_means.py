@@ -52,11 +52,12 @@ def test_predicted_cells_have_the_mean(screen: Any, gate: float) -> None:
     """Real-valued data: the cells are moved as one, so their spread is that of the network."""
     screen.X = screen.X.toarray() - 1.5
     pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type")
-    model = pc.PerturbDiff(screen, n_hidden=16, n_layers=1, set_size=8, learning_rate=0.02, seed=0)
+    model: Any = pc.PerturbDiff(screen, n_hidden=16, n_layers=1, set_size=8, learning_rate=0.02, seed=0)
     model.train(max_epochs=1, steps_per_epoch=5, plan_kwargs={"warmup": 0}, **QUICK)
     model.module.gate.set(gate)
     controls = controls_of(screen, "type_1")
-    predicted, mean = model.predict(controls, ["pert_0"], progressbar=False).X, controls.X.mean(0)
+    mean = controls.X.mean(0)
+    predicted: Any = model.predict(controls, ["pert_0"], progressbar=False).X
     shift = model.forecaster_.shift(("pert_0",), 1.0, mean, "type_1", "all", n_control=controls.n_obs)
     error = np.abs(predicted.mean(0) - mean - shift).max()
     assert error < 1e-4 if gate == 0 else error > 1e-2
