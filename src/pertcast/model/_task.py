@@ -109,7 +109,7 @@ class PopulationDrawer:
         self._detections: dict[ControlPopulation, np.ndarray] = {}
         sparse = module.nonnegative and module.config.zeros == "hurdle"
         self._restore = ZeroRestorer(query) if sparse else None
-        self._mean = PopulationMeans(module, query) if sparse or not module.nonnegative else None
+        self._mean_of = PopulationMeans(module, query) if sparse or not module.nonnegative else None
 
     def draw(self, tasks: Sequence[PredictionTask]) -> Iterator[np.ndarray]:
         """Draw tasks in their order.
@@ -168,9 +168,9 @@ class PopulationDrawer:
 
     def _finish(self, job: _Job) -> np.ndarray:
         """Give the cells of a task their mean and, where expression cannot be negative, their zeros."""
-        if self._mean is None:
+        if self._mean_of is None:
             return job.cells
-        mean = self._mean(job.task, job.cells, job.shift)
+        mean = self._mean_of(job.task, job.cells, job.shift)
         if self._restore is not None:
             return self._restore(job.task, job.cells, mean, job.rng)
         return job.cells + (mean - job.cells.mean(axis=0, dtype=np.float64)).astype(np.float32)

@@ -55,8 +55,8 @@ class TrajectoryMixin:
     ) -> AnnData:
         """Draw one set of cells and keep every step, for :func:`pertcast.pl.denoising_trajectory`.
 
-        The steps are those of :meth:`predict` with the same ``n_steps``. The zeros that are restored afterwards
-        (``zeros="hurdle"``) are no part of them.
+        The steps are those of :meth:`predict` with the same ``n_steps``. The mean that populations are given
+        afterwards, and the zeros that are restored (``zeros="hurdle"``), are no part of them.
 
         Parameters
         ----------
