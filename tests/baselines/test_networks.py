@@ -233,12 +233,12 @@ def test_test_conditions_are_never_used(adata: Any, cls: type[Baseline], fit: An
 
 @pytest.mark.parametrize("cls", NETWORKS)
 def test_bad_numbers(adata: Any, cls: type[Baseline], fit: Any) -> None:
-    for arguments, train, message in (
-        ({"n_latent": 0}, {}, "`n_latent` must be at least 1, but found 0"),
-        ({"n_layers": 1.0}, {}, "`n_layers` must be a whole number"),
-        ({"seed": -1}, {}, "`seed` must be at least 0, but found -1"),
-        ({}, {"max_steps": 0}, "`max_steps` must be at least 1"),
-        ({}, {"learning_rate": float("nan")}, "`learning_rate` must be a finite number above 0, but found nan"),
+    for arguments, train, error, message in (
+        ({"n_latent": 0}, {}, ValueError, "`n_latent` must be at least 1, but found 0"),
+        ({"n_layers": 1.0}, {}, TypeError, "`n_layers` must be a whole number"),
+        ({"seed": -1}, {}, ValueError, "`seed` must be at least 0, but found -1"),
+        ({}, {"max_steps": 0}, ValueError, "`max_steps` must be at least 1"),
+        ({}, {"learning_rate": float("nan")}, ValueError, "`learning_rate` must be a finite number above 0"),
     ):
-        with pytest.raises((TypeError, ValueError), match=message):
+        with pytest.raises(error, match=message):
             fit(cls, adata, setup=SETUP, train=train, **arguments)

@@ -233,11 +233,11 @@ def test_neighbours_were_measured_at_the_dosage(fit: Any, shift_of: Any) -> None
 
 def test_bad_numbers(fit: Any) -> None:
     adata = screen()
-    for cls, arguments, message in (
-        (NearestNeighbours, {"n_neighbours": 0}, "`n_neighbours` must be at least 1, but found 0"),
-        (NearestNeighbours, {"n_components": 1.5}, "`n_components` must be a whole number, but found 1.5"),
-        (BilinearRidge, {"ridge": 0}, "`ridge` must be a finite number above 0, but found 0"),
-        (BilinearRidge, {"n_components": 0}, "`n_components` must be at least 1, but found 0"),
+    for cls, arguments, error, message in (
+        (NearestNeighbours, {"n_neighbours": 0}, ValueError, "`n_neighbours` must be at least 1, but found 0"),
+        (NearestNeighbours, {"n_components": 1.5}, TypeError, "`n_components` must be a whole number, but found 1.5"),
+        (BilinearRidge, {"ridge": 0}, ValueError, "`ridge` must be a finite number above 0, but found 0"),
+        (BilinearRidge, {"n_components": 0}, ValueError, "`n_components` must be at least 1, but found 0"),
     ):
-        with pytest.raises((TypeError, ValueError), match=message):
+        with pytest.raises(error, match=message):
             fit(cls, adata, setup=SETUP, **arguments)

@@ -105,11 +105,12 @@ class PopulationDrawer:
         self.batch_size = batch_size or max(module.config.set_size, values // query.metadata.var_names.size)
         names = query.metadata.vocabulary.names
         self._ids = {name: code for code, name in enumerate(names)} if part_ids is None else part_ids
-        self._means: dict[ControlPopulation, np.ndarray] = {}
+        self._control_means: dict[ControlPopulation, np.ndarray] = {}
         self._detections: dict[ControlPopulation, np.ndarray] = {}
         sparse = module.nonnegative and module.config.zeros == "hurdle"
+        moved = module.anchored and not module.nonnegative
         self._restore = ZeroRestorer(query) if sparse else None
-        self._mean_of = PopulationMeans(module, query) if sparse or not module.nonnegative else None
+        self._mean_of = PopulationMeans(module, query) if sparse or moved else None
 
     def draw(self, tasks: Sequence[PredictionTask]) -> Iterator[np.ndarray]:
         """Draw tasks in their order.
@@ -167,7 +168,7 @@ class PopulationDrawer:
         return jobs
 
     def _finish(self, job: _Job) -> np.ndarray:
-        """Give the cells of a task their mean and, where expression cannot be negative, their zeros."""
+        """Give the cells of a task their mean and, where expression is sparse, their zeros."""
         if self._mean_of is None:
             return job.cells
         mean = self._mean_of(job.task, job.cells, job.shift)
@@ -220,9 +221,9 @@ class PopulationDrawer:
 
     def _control_mean(self, population: ControlPopulation) -> np.ndarray:
         """Mean of the controls of a population, computed once."""
-        if population not in self._means:
-            self._means[population] = self.query.mean(population.pool)
-        return self._means[population]
+        if population not in self._control_means:
+            self._control_means[population] = self.query.mean(population.pool)
+        return self._control_means[population]
 
     def _detection(self, population: ControlPopulation) -> np.ndarray:
         """Share of the controls of a population that express each gene, computed once."""
