@@ -24,6 +24,7 @@ PREDICT: dict[str, Any] = {
     "batch_size": None,
     "key_added": None,
     "progressbar": True,
+    "unseen": "error",
 }
 
 
@@ -51,7 +52,8 @@ def test_one_call_for_all_and_no_options_in_vain(name: str) -> None:
     model = named(name)(adata)
     short: Any = {"steps_per_epoch": 2, "enable_progress_bar": False} if name in MODELS else {}
     model.train(max_epochs=1, accelerator="cpu", **short)
-    predicted = model.predict(controls, ["pert_0"], seed=0, n_steps=None, guidance_scale=None, progressbar=False)
+    neutral: Any = {"n_steps": None, "guidance_scale": None, "unseen": "error"}
+    predicted = model.predict(controls, ["pert_0"], seed=0, progressbar=False, **neutral)
     assert predicted.n_obs == controls.n_obs
     with pytest.raises(ValueError, match=f"{name} has no use for guidance_scale=2.0"):
         model.predict(controls, ["pert_0"], guidance_scale=2.0, progressbar=False)
@@ -61,3 +63,17 @@ def test_one_call_for_all_and_no_options_in_vain(name: str) -> None:
     else:
         with pytest.raises(ValueError, match=f"{name} has no use for n_steps=2"):
             model.predict(controls, ["pert_0"], n_steps=2, progressbar=False)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_let_nothing_stand_in(name: str) -> None:
+    adata = pc.data.simulate_screen(12, n_genes=30, n_perturbations=2, combinations=0, seed=0)
+    adata.var_names = ["pert_0", "pert_1", *adata.var_names[2:]]
+    named(name).setup_anndata(adata, cell_type_key="cell_type")
+    model = named(name)(adata)
+    model.train(**({"max_steps": 1} if "Latent" in name else {}))
+    with pytest.raises(ValueError, match=f"{name} has no use for unseen='mean': baselines predict only what they can"):
+        model.predict(perturbations=["pert_0"], unseen="mean", progressbar=False)
+    with pytest.raises(ValueError, match="'other'.*`perturbation_embedding_key`") as caught:
+        model.predict(perturbations=["other"], progressbar=False)
+    assert "unseen=" not in str(caught.value)

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Baseline", "added"]
 
 _BATCH_SIZE = 4096
+_ADVICE = (
+    "Leave it out. A perturbation that was not in the training data needs a vector in the table that "
+    "`perturbation_embedding_key` names, and BilinearRidge, NearestNeighbours, LatentAdditive or a model."
+)
 
 
 def added(shift: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -166,6 +170,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
         batch_size: int | None = None,
         key_added: str | None = None,
         progressbar: bool = True,
+        unseen: Unseen = "error",
     ) -> AnnData:
         """Predict the cells of perturbations from control cells.
 
@@ -199,6 +204,9 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
             between draws (NaN for one).
         progressbar
             Whether to show a progress bar.
+        unseen
+            Option of models, which let others stand in for perturbations that were never measured. Baselines refuse
+            those that they cannot predict: anything but ``"error"`` is an error.
 
         Returns
         -------
@@ -214,6 +222,11 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
             If the control cells or the request do not fit the model.
         """
         refuse_options(type(self).__name__, n_steps=n_steps, guidance_scale=guidance_scale)
+        if unseen != "error":
+            raise ValueError(
+                f"{type(self).__name__} has no use for unseen={unseen!r}: baselines predict only what they can, and let "
+                "nothing stand in. Leave it out, and the perturbations that were never measured."
+            )
         return self._predict(
             adata,
             perturbations,
@@ -225,6 +238,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
             batch_size=batch_size,
             key_added=key_added,
             progressbar=progressbar,
+            unseen=unseen,
             options={"is_point": True} if self.is_point else None,
         )
 
@@ -273,7 +287,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
         self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen
     ) -> dict[str, tuple[str, ...]]:
         """Raise if a name is not known; a baseline that needs more of it raises in its own version."""
-        metadata.vocabulary.encode([request.perturbation for request in requests])
+        metadata.vocabulary.encode([request.perturbation for request in requests], advice=_ADVICE)
         return {}
 
     def _predict_tasks(

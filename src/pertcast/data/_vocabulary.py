@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PerturbationVocabulary"]
 
+_ADVICE = (
+    "A perturbation that was not in the training data needs a vector in the table that `perturbation_embedding_key` "
+    "names, or an explicit choice through `unseen=...`."
+)
+
 
 class PerturbationVocabulary:
     """Single perturbations with an id each, and optionally a vector each.
@@ -129,13 +134,15 @@ class PerturbationVocabulary:
         parts = {part for name in names for part in parse_perturbation(name, self._control)}
         return sorted(parts - self._id.keys())
 
-    def encode(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, names: Sequence[str], *, advice: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Turn perturbation names into padded ids of their parts.
 
         Parameters
         ----------
         names
             P perturbations; parts in any order, the control has none.
+        advice
+            What the message about an unknown perturbation says to do; by default what a model can do.
 
         Returns
         -------
@@ -155,7 +162,7 @@ class PerturbationVocabulary:
         part_mask = np.zeros((len(parts), width), dtype=bool)
         for row, (name, units) in enumerate(zip(names, parts, strict=True)):
             for column, unit in enumerate(units):
-                part_ids[row, column] = self._lookup(unit, name)
+                part_ids[row, column] = self._lookup(unit, name, advice or _ADVICE)
                 part_mask[row, column] = True
         return part_ids, part_mask
 
@@ -200,7 +207,7 @@ class PerturbationVocabulary:
         table = None if vectors is None else dict(zip(names, np.asarray(vectors), strict=True))
         return cls(names[: int(state["n_trained"])], table, control=str(state["control"]))
 
-    def _lookup(self, unit: str, name: str) -> int:
+    def _lookup(self, unit: str, name: str, advice: str) -> int:
         """Id of a single perturbation."""
         code = self._id.get(unit)
         if code is not None:
@@ -208,9 +215,7 @@ class PerturbationVocabulary:
         where = f"{unit!r}" if unit == name.strip() else f"{unit!r} (in {name!r})"
         raise ValueError(
             f"Unknown perturbation {where}: it is not among the {len(self)} that the model knows "
-            f"({shorten(self._names)}).{did_you_mean(unit, self._names)} A perturbation that was not in the training "
-            "data needs a vector in the table that `perturbation_embedding_key` names, or an explicit choice through "
-            "`unseen=...`."
+            f"({shorten(self._names)}).{did_you_mean(unit, self._names)} {advice}"
         )
 
     def __repr__(self) -> str:
