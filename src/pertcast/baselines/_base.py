@@ -224,8 +224,8 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
         refuse_options(type(self).__name__, n_steps=n_steps, guidance_scale=guidance_scale)
         if unseen != "error":
             raise ValueError(
-                f"{type(self).__name__} has no use for unseen={unseen!r}: baselines predict only what they can, and let "
-                "nothing stand in. Leave it out, and the perturbations that were never measured."
+                f"{type(self).__name__} has no use for unseen={unseen!r}: baselines predict only what they can, and "
+                "let nothing stand in. Leave it out, and the perturbations that were never measured."
             )
         return self._predict(
             adata,
