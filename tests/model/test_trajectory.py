@@ -49,6 +49,11 @@ def test_needs_one_condition(trained: Any, screen: Any) -> None:
         trained.get_denoising_trajectory(controls_of(screen), "pert_0", context="type_0", n_steps=0)
 
 
+def test_unknown_perturbations_are_refused(trained: Any, screen: Any) -> None:
+    with pytest.raises(ValueError, match="Unknown perturbation 'pert_9'"):
+        trained.get_denoising_trajectory(controls_of(screen, "type_0"), "pert_9")
+
+
 def test_untrained(screen: Any) -> None:
     pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type")
     with pytest.raises(RuntimeError, match="not trained"):

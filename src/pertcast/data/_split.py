@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -64,6 +64,17 @@ class ConditionSplit:
     test: np.ndarray
     kind: HoldOutKind | Literal["labels"]
     held_out: tuple[str, ...] = ()
+
+    def train_on(self, conditions: np.ndarray) -> ConditionSplit:
+        """Return the split with some of the validation conditions moved to training."""
+        if not len(conditions):
+            return self
+        logger.info("%d of the conditions held out for validation are trained on all the same.", len(conditions))
+        return replace(
+            self,
+            train=np.union1d(self.train, conditions),
+            validation=np.setdiff1d(self.validation, conditions),
+        )
 
     def __repr__(self) -> str:
         """Return counts on one line."""

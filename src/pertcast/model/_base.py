@@ -160,9 +160,14 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         self.forecaster_: Forecaster | None = None
         self.dosages_: dict[str, tuple[float, ...]] = {}
         self.context_names_: tuple[str, ...] = ()
+        self.trained_names_: dict[str, tuple[str, ...]] = {}
         self._description = description
         n_perturbations = metadata.vocabulary.n_trained if self._screen is None else n_singles(self._screen)
         self._model_summary_string = description.format(n_perturbations=n_perturbations)
+
+    def _split(self, screen: Screen, validation_size: float) -> ConditionSplit:
+        """Conditions for training and validation."""
+        return screen.split(validation_size=validation_size, seed=self.seed)
 
     def _resolved_params(self) -> dict[str, Any]:
         """Arguments whose defaults depend on data or settings, as a saved model must be given them."""
@@ -244,7 +249,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
             raise ValueError(NO_DATA.format(type(self).__name__))
         check_training(self, plan_kwargs, trainer_kwargs)
         screen, config = self.screen, self.config
-        split = screen.split(validation_size=validation_size, seed=self.seed)
+        split = self._split(screen, validation_size)
         budget = self._budget(len(split.train), max_epochs, steps_per_epoch)
         budget = limit_budget(budget, trainer_kwargs.get("max_steps"), max_epochs=max_epochs)
         n_components = config.n_latent if config.n_input == "learned" else max(config.n_input, config.n_latent)
@@ -299,8 +304,14 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
                 self.module.gate.set(NO_EVIDENCE)
                 logger.info("Gate of the network: %.2f, because no conditions are held out to choose it.", NO_EVIDENCE)
             self.forecaster_ = forecaster
-        self.dosages_ = trained_dosages(screen.index, np.union1d(split.train, split.validation))
-        self.context_names_ = screen.index.context_names
+        index = screen.index
+        known = np.union1d(split.train, split.validation) if self.module.anchored else split.train
+        self.dosages_ = trained_dosages(index, known)
+        self.context_names_ = index.context_names
+        self.trained_names_ = {
+            "context": tuple(index.context_names[code] for code in np.unique(index.context[split.train])),
+            "batch": tuple(index.batch_names[code] for code in np.unique(index.batch[split.train])),
+        }
         description = self._description.format(n_perturbations=n_singles(screen, split.train))
         self._model_summary_string = (
             f"{description}, trained on {len(split.train)} conditions for {self.trainer.global_step} steps "

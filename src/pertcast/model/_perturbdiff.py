@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from pertcast._numbers import check_number, check_whole
 from pertcast.model._base import PopulationModel
 from pertcast.model._embedding import EmbeddingMixin
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from pertcast.data import Screen
     from pertcast.data._query import ControlPopulation, ControlQuery
+    from pertcast.data._split import ConditionSplit
     from pertcast.module import PerturbDiffConfig
     from pertcast.representation import RepresentationName
 
@@ -184,9 +188,22 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
     def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return {"n_steps": options["steps"], "guidance_scale": options["guidance_scale"]}
 
+    def _split(self, screen: Screen, validation_size: float) -> ConditionSplit:
+        """Hold conditions out; contexts and batches that are embedded stay in training unless labels say otherwise."""
+        split, index, config = super()._split(screen, validation_size), screen.index, self.config
+        if split.kind == "labels":
+            return split
+        lost = np.zeros(len(split.validation), dtype=bool)
+        for codes, embedded in ((index.context, config.embed_context), (index.batch, config.embed_batch)):
+            if embedded:
+                lost |= ~np.isin(codes[split.validation], codes[split.train])
+        return split.train_on(split.validation[lost])
+
     def _identity_codes(self, query: ControlQuery, population: ControlPopulation) -> tuple[int, int]:
-        context, batch = self.config.embed_context, self.config.embed_batch
-        return (
-            identity_code(self.context_names_, population.context_name, "context", embedded=context),
-            identity_code(query.metadata.batches, population.batch, "batch", embedded=batch),
+        names = {"context": self.context_names_, "batch": query.metadata.batches}
+        wanted = {"context": population.context_name, "batch": population.batch}
+        context, batch = (
+            identity_code(names[column], self.trained_names_[column], wanted[column], column) if embedded else 0
+            for column, embedded in (("context", self.config.embed_context), ("batch", self.config.embed_batch))
         )
+        return context, batch

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pertcast.data._messages import shorten
 from pertcast.model._means import PopulationMeans
 from pertcast.model._zeros import ZeroRestorer
 from pertcast.module import SampleRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._tasks import PredictionTask
@@ -26,20 +27,29 @@ __all__ = ["PopulationDrawer", "identity_code"]
 _VALUES_ON_CPU, _VALUES_ON_GPU = 2**21, 2**25
 
 
-def identity_code(names: tuple[str, ...], name: str, column: str, *, embedded: bool) -> int:
-    """Code of a context or batch; 0 where the model does not embed identities.
+def identity_code(names: Sequence[str], trained: Collection[str], name: str, column: str) -> int:
+    """Code of a context or batch whose identity a model embeds.
+
+    Parameters
+    ----------
+    names
+        All names, in the order of their codes.
+    trained
+        Those with perturbed cells that the network was trained on.
+    name
+        The one asked for.
+    column
+        What it is, for the message.
 
     Raises
     ------
     ValueError
-        If the model embeds identities and the name is not one of its training data.
+        If the network was not trained on it.
     """
-    if not embedded:
-        return 0
-    if name not in names:
+    if name not in trained:
         raise ValueError(
-            f"This model embeds the identity of every {column}, and {name!r} was not in the training data, which "
-            f"held {', '.join(map(repr, names[:10]))}. Train with `embed_{column}=False` to predict unseen ones from "
+            f"This model embeds the identity of every {column}, and was not trained on perturbed cells of {name!r}, "
+            f"only on those of {shorten(sorted(trained))}. Train with `embed_{column}=False` to predict others from "
             "their control cells."
         )
     return names.index(name)
@@ -234,11 +244,17 @@ class PopulationDrawer:
             self._detections[population] = np.asarray(counts / len(pool), dtype=np.float32)
         return self._detections[population]
 
+    def _part_ids(self, task: PredictionTask) -> np.ndarray:
+        """Ids of the parts of a perturbation; where others stand in for a part, their vectors are used instead."""
+        if _is_replaced(task):
+            return np.zeros(len(task.part_names), dtype=np.int64)
+        return np.array([self._ids[name] for name in task.part_names], dtype=np.int64)
+
     def _conditions(self, jobs: list[_Job]) -> dict[str, Any]:
         """Tensors of C conditions: what all sets of a task share."""
         tasks = [job.task for job in jobs]
         controls = _padded([job.controls for job in jobs], -1)
-        part_ids = _padded([np.array([self._ids.get(name, -1) for name in task.part_names]) for task in tasks], -1)
+        part_ids = _padded([self._part_ids(task) for task in tasks], -1)
         n_parts = np.array([len(task.part_names) for task in tasks])
         codes = np.array([self.identity_codes(task.population) for task in tasks], dtype=np.int64)
         tensors = {

@@ -17,11 +17,14 @@ from pertcast.data._tasks import make_tasks
 from pertcast.model._task import PopulationDrawer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
+    from pertcast.data import ScreenMetadata
     from pertcast.data._query import ControlPopulation
+    from pertcast.data._request import Request
+    from pertcast.data._stand_ins import Unseen
     from pertcast.model._forecast import Forecaster
     from pertcast.module import PerturbDiffConfig, PerturbDiffModule
 
@@ -40,6 +43,8 @@ class TrajectoryMixin:
         dosages_: dict[str, tuple[float, ...]]
 
         def _check_if_trained(self, warn: bool = ..., message: str = ...) -> None: ...
+        def _check_requests(self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen) -> Any: ...
+        def _part_ids(self, metadata: ScreenMetadata) -> dict[str, int] | None: ...
         def _sampling(self, options: Mapping[str, Any]) -> dict[str, Any]: ...
         def _identity_codes(self, query: ControlQuery, population: ControlPopulation) -> tuple[int, int]: ...
 
@@ -84,7 +89,8 @@ class TrajectoryMixin:
         RuntimeError
             If the model is not trained.
         ValueError
-            If the representation is not that of genes, or the request does not name a single condition.
+            If the representation is not that of genes, the perturbation is unknown, or the request does not name a
+            single condition.
         """
         self._check_if_trained(warn=False, message="This model is not trained. Call `model.train()` first.")
         if self.config.representation != "genes":
@@ -95,6 +101,7 @@ class TrajectoryMixin:
         check_whole("n_steps", n_steps)
         metadata = screen_metadata_from_registry(self.registry)
         requests = resolve_requests(perturbation, dosage, metadata, self.dosages_)
+        self._check_requests(requests, metadata, unseen="error")
         query = ControlQuery.from_adata(self.adata if adata is None else adata, metadata, contexts=context)
         found = {population.context_name for population in query.populations}
         for what, number in (("perturbation and dosage", len(requests)), ("context", len(found))):
@@ -111,6 +118,7 @@ class TrajectoryMixin:
                 self.forecaster_,
                 query,
                 identity_codes=partial(self._identity_codes, query),
+                part_ids=self._part_ids(metadata),
                 batch_size=1,
                 sampling=sampling | {"callback": kept},
             )
