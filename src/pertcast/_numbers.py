@@ -39,7 +39,7 @@ def check_whole(name: str, value: object, *, least: int = 1) -> int:
     return int(value)
 
 
-def check_number(name: str, value: object, *, least: float = -math.inf) -> float:
+def check_number(name: str, value: object, *, least: float = -math.inf, above: float = -math.inf) -> float:
     """Return a finite number, after a check.
 
     Parameters
@@ -50,6 +50,8 @@ def check_number(name: str, value: object, *, least: float = -math.inf) -> float
         What was given.
     least
         Smallest number that is fine.
+    above
+        Largest number that is too small.
 
     Raises
     ------
@@ -69,4 +71,6 @@ def check_number(name: str, value: object, *, least: float = -math.inf) -> float
         raise ValueError(f"`{name}` must be finite, but found {value}.")
     if value < least:
         raise ValueError(f"`{name}` must be at least {least:g}, but found {value}.")
+    if value <= above:
+        raise ValueError(f"`{name}` must be above {above:g}, but found {value}.")
     return float(value)

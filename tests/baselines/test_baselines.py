@@ -300,8 +300,14 @@ def test_validation_conditions_are_learned_from(make_screen: Any, cls: type[Base
 def test_errors(make_screen: Any) -> None:
     adata = make_screen()
     ContextWeightedShift.setup_anndata(adata)
-    with pytest.raises(ValueError, match="`bandwidth` must be above 0, but found 0"):
-        ContextWeightedShift(adata, bandwidth=0)
+    for bandwidth, error, message in (
+        (0, ValueError, "above 0, but found 0"),
+        (float("inf"), ValueError, "finite, but found inf"),
+        (True, TypeError, "a number, but found True"),
+        ("x", TypeError, "a number, but found 'x'"),
+    ):
+        with pytest.raises(error, match=f"`bandwidth` must be {message}"):
+            ContextWeightedShift(adata, bandwidth=bandwidth)  # type: ignore[arg-type]
     model = ContextWeightedShift(adata)
     with pytest.raises(RuntimeError, match="is not trained"):
         model.predict(perturbations=["A"])

@@ -238,7 +238,9 @@ def test_bad_numbers(adata: Any, cls: type[Baseline], fit: Any) -> None:
         ({"n_layers": 1.0}, {}, TypeError, "`n_layers` must be a whole number"),
         ({"seed": -1}, {}, ValueError, "`seed` must be at least 0, but found -1"),
         ({}, {"max_steps": 0}, ValueError, "`max_steps` must be at least 1"),
-        ({}, {"learning_rate": float("nan")}, ValueError, "`learning_rate` must be a finite number above 0"),
+        ({}, {"learning_rate": 0}, ValueError, "`learning_rate` must be above 0, but found 0"),
+        ({}, {"learning_rate": float("nan")}, ValueError, "`learning_rate` must be finite, but found nan"),
+        ({}, {"learning_rate": "x"}, TypeError, "`learning_rate` must be a number, but found 'x'"),
     ):
         with pytest.raises(error, match=message):
             fit(cls, adata, setup=SETUP, train=train, **arguments)

@@ -236,7 +236,8 @@ def test_bad_numbers(fit: Any) -> None:
     for cls, arguments, error, message in (
         (NearestNeighbours, {"n_neighbours": 0}, ValueError, "`n_neighbours` must be at least 1, but found 0"),
         (NearestNeighbours, {"n_components": 1.5}, TypeError, "`n_components` must be a whole number, but found 1.5"),
-        (BilinearRidge, {"ridge": 0}, ValueError, "`ridge` must be a finite number above 0, but found 0"),
+        (BilinearRidge, {"ridge": 0}, ValueError, "`ridge` must be above 0, but found 0"),
+        (BilinearRidge, {"ridge": "x"}, TypeError, "`ridge` must be a number, but found 'x'"),
         (BilinearRidge, {"n_components": 0}, ValueError, "`n_components` must be at least 1, but found 0"),
     ):
         with pytest.raises(error, match=message):

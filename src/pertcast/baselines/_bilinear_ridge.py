@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pertcast._numbers import check_whole
+from pertcast._numbers import check_number, check_whole
 from pertcast.baselines._base import Baseline, added
-from pertcast.baselines._checks import check_positive
 from pertcast.baselines._conditions import ConditionMeans, dosage_key
 from pertcast.baselines._perturbation_vectors import PerturbationVectors, gene_loadings
 from pertcast.data._grammar import parse_perturbation
@@ -97,6 +96,8 @@ class BilinearRidge(Baseline):
 
     Raises
     ------
+    TypeError
+        If a number is of the wrong type.
     ValueError
         If a number is out of its range.
 
@@ -117,7 +118,7 @@ class BilinearRidge(Baseline):
         ridge: float = 0.1,
     ) -> None:
         self.n_components = check_whole("n_components", n_components)
-        self.ridge = check_positive("ridge", ridge)
+        self.ridge = check_number("ridge", ridge, above=0)
         super().__init__(adata, registry)
         self.gene_embedding_ = np.zeros((0, 0))
         self.weights_: dict[float, np.ndarray] = {}

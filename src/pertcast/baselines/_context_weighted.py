@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pertcast._numbers import check_number
 from pertcast.anchor import Weighting, source_weights
 from pertcast.baselines._shifts import ShiftBaseline
 
@@ -38,8 +39,10 @@ class ContextWeightedShift(ShiftBaseline):
 
     Raises
     ------
+    TypeError
+        If the bandwidth is no number.
     ValueError
-        If the bandwidth is not above 0.
+        If it is infinite, or not above 0.
     """
 
     def __init__(
@@ -48,10 +51,8 @@ class ContextWeightedShift(ShiftBaseline):
         bandwidth: float = 0.3,
         registry: dict[str, Any] | None = None,
     ) -> None:
-        if not bandwidth > 0:
-            raise ValueError(f"`bandwidth` must be above 0, but found {bandwidth}.")
+        self.bandwidth = check_number("bandwidth", bandwidth, above=0)
         super().__init__(adata, registry)
-        self.bandwidth = float(bandwidth)
         self.init_params_ = self._get_init_params(locals())
 
     def _weights(self, query: ControlQuery, population: ControlPopulation, contexts: np.ndarray) -> np.ndarray:

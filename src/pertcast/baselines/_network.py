@@ -13,9 +13,8 @@ from scvi.module.base import BaseModuleClass
 from scvi.utils import track
 from torch import nn
 
-from pertcast._numbers import check_whole
+from pertcast._numbers import check_number, check_whole
 from pertcast.baselines._base import Baseline
-from pertcast.baselines._checks import check_positive
 from pertcast.data._matrix import gather_rows
 from pertcast.data._screen import screen_metadata_from_registry
 
@@ -190,12 +189,14 @@ class NetworkBaseline(Baseline):
 
         Raises
         ------
+        TypeError
+            If a number is of the wrong type.
         ValueError
             If the model holds no data, no condition is left for training, or a number is out of its range.
         """
         schedule = Schedule(
             check_whole("max_steps", max_steps),
-            check_positive("learning_rate", learning_rate),
+            check_number("learning_rate", learning_rate, above=0),
             check_whole("batch_size", batch_size),
             bool(progressbar),
         )
