@@ -102,3 +102,38 @@ def test_bad_arguments(screen: Any) -> None:
         embed(screen, use_rep="X_pca")
     with pytest.raises(ValueError, match="distances need three"):
         embed(screen, min_cells=100)
+
+
+def test_expression_is_checked_as_elsewhere(screen: Any) -> None:
+    counts = screen.copy()
+    counts.layers["counts"] = np.abs(np.round(20 * screen.X))
+    with pytest.raises(ValueError, match=r"adata\.layers\['counts'\] looks like raw counts"):
+        embed(counts, layer="counts")
+    with pytest.raises(KeyError, match=r"No layer 'count' in adata\.layers.*'counts'.*Did you mean 'counts'\?"):
+        embed(counts, layer="count")
+    with pytest.raises(KeyError, match=r"No layer 'count' in adata\.layers, which holds nothing"):
+        embed(screen, layer="count")
+    missing = screen.copy()
+    missing.X[-1, 0] = np.nan
+    with pytest.raises(ValueError, match=r"adata\.X holds 1 NaN or infinite values, the first in cell 'c359'"):
+        embed(missing)
+    missing.obs.loc["c359", "split"] = "test"
+    assert list(embed(missing).index) == NAMES  # cells that are not read are not checked
+    with pytest.raises(ValueError, match=r"adata\.X is empty"):
+        embed(ad.AnnData(obs=screen.obs, var=screen.var))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"n_components": 0}, ValueError, "`n_components` must be at least 1, but found 0"),
+        ({"n_cells": 0}, ValueError, "`n_cells` must be at least 1, but found 0"),
+        ({"n_cells": 2.5}, TypeError, "`n_cells` must be a whole number, but found 2.5"),
+        ({"min_cells": 0}, ValueError, "`min_cells` must be at least 1, but found 0"),
+        ({"seed": -1}, ValueError, "`seed` must be at least 0, but found -1"),
+        ({"epsilon": 0}, ValueError, "`epsilon` must be above 0, but found 0"),
+    ],
+)
+def test_bad_numbers(screen: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        embed(screen, **options)

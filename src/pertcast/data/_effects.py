@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pertcast._numbers import check_number, check_whole
 from pertcast.data._grammar import canonical_name, parse_perturbation
 from pertcast.data._matrix import row_major
-from pertcast.data._messages import shorten
+from pertcast.data._matrix_checks import check_matrix
+from pertcast.data._messages import did_you_mean, shorten
 from pertcast.data._split import Part, read_split_labels
 from pertcast.transport import pairwise_cost, sinkhorn_divergence
 
@@ -66,7 +68,7 @@ def effect_embedding(
     use_rep
         Key of ``obsm`` with the space of distances; by default 50 principal components of the expression.
     layer
-        Key of ``layers`` with the expression; ``X`` by default.
+        Key of ``layers`` with the log-normalised expression; ``X`` by default. Not read with ``use_rep``.
     n_components
         Length of a vector; one less than the number of perturbations if that is smaller.
     n_cells
@@ -87,8 +89,11 @@ def effect_embedding(
     ------
     KeyError
         If a column or key does not exist.
+    TypeError
+        If a number is of the wrong type, or the expression is not in memory.
     ValueError
-        If neither ``split_key`` nor ``oracle=True`` is given, both are, or fewer than three perturbations are left.
+        If neither ``split_key`` nor ``oracle=True`` is given, both are, a number is out of its range, the values are
+        raw counts, NaN or infinite, or fewer than three perturbations are left.
 
     Examples
     --------
@@ -103,6 +108,11 @@ def effect_embedding(
             "These vectors are computed from outcomes. Name the column that says which cells are for training "
             "(`split_key`), or say with `oracle=True` that held-out cells may be used; not both."
         )
+    for argument, value in (("n_components", n_components), ("n_cells", n_cells), ("min_cells", min_cells)):
+        check_whole(argument, value)
+    check_whole("seed", seed, least=0)
+    if epsilon is not None:
+        check_number("epsilon", epsilon, above=0)
     for key in (perturbation_key, *([split_key] if split_key is not None else [])):
         if key not in adata.obs:
             raise KeyError(f"Column {key!r} not found in obs. It has: {list(adata.obs)}.")
@@ -163,9 +173,24 @@ def _cells(adata: AnnData, rows: np.ndarray, *, use_rep: str | None, layer: str 
         return np.asarray(adata.obsm[use_rep], dtype=float)[rows]
     from sklearn.decomposition import PCA
 
-    X = row_major(adata.X if layer is None else adata.layers[layer])[rows].astype(np.float64)
+    X = _expression(adata, rows, layer).astype(np.float64)
     n_components = min(_N_COMPONENTS, *(size - 1 for size in X.shape))
     return PCA(n_components, svd_solver="arpack", random_state=0).fit_transform(X)
+
+
+def _expression(adata: AnnData, rows: np.ndarray, layer: str | None) -> Any:
+    """Expression of some cells ``[n, G]``, after a check."""
+    layers = [str(name) for name in adata.layers.keys() if name is not None]
+    if layer is not None and layer not in layers:
+        raise KeyError(
+            f"No layer {layer!r} in adata.layers, which holds {shorten(layers) or 'nothing'}."
+            f"{did_you_mean(str(layer), layers)}"
+        )
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    found = adata.X if layer is None else adata.layers[layer]
+    X: Any = None if found is None else row_major(found, where)[rows]
+    check_matrix(X, adata.obs_names[rows], adata.var_names, where=where)
+    return X
 
 
 def _divergences(sets: list[np.ndarray], epsilon: float | None) -> np.ndarray:
