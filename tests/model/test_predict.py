@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -202,3 +203,26 @@ def test_zeros_of_the_smallest_populations(screen: Any, n_controls: int) -> None
     real = (screen.obs["cell_type"] == "type_0") & (screen.obs["perturbation"] == "pert_0")
     measured = screen[real.to_numpy()].to_df().to_numpy()
     assert abs((predicted == 0).mean() - (measured == 0).mean()) < 0.15
+
+
+def test_the_noise_of_the_controls_counts_once(screen: Any) -> None:
+    """Neighbours that stand in for a part share the controls of the other part."""
+    rows = np.random.default_rng(0).normal(size=(4, 3))
+    screen.uns["vectors"] = pd.DataFrame(rows, index=["pert_0", "pert_1", "pert_2", "pert_9"])
+    pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type", perturbation_embedding_key="vectors")
+    model: Any = pc.PerturbDiff(screen, n_hidden=16, n_layers=1, set_size=8, seed=0)
+    model.train(max_epochs=1, steps_per_epoch=1, **QUICK)
+    mean = controls_of(screen, "type_1").X.toarray().mean(0)
+
+    def shift(*parts: str, n_control: int = 32, **options: Any) -> np.ndarray:
+        found = model.forecaster_.shift(parts, 1.0, mean, "type_1", "all", n_control=n_control, **options)
+        return found.astype(float)
+
+    noise = shift("pert_0") - shift("pert_0", n_control=2**62)
+    assert np.abs(noise).max() > 0.02
+    names = ("pert_1", "pert_2")
+    others = np.mean([shift(name, n_control=2**62) for name in names], axis=0)
+    both = shift("pert_0", "pert_9", stand_ins=[("pert_0",), names])
+    np.testing.assert_allclose(both, shift("pert_0") + others, atol=1e-5)
+    with_noise = np.mean([shift(name) for name in names], axis=0)
+    np.testing.assert_allclose(shift("pert_9", stand_ins=[names]), with_noise, atol=1e-6)

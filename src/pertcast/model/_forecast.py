@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_SAMPLED = 64
 _MAX_CELLS = 200
+_NO_NOISE = 2**62
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +82,12 @@ class Forecaster:
         vectors = self.anchor.vectors
         known = tuple(p for p, names in zip(parts, speakers, strict=True) if names == (p,) or p not in vectors)
         query = AnchorQuery(known, dosage, mean, self.state(mean), context, batch, n_control)
-        shift = self.anchor.shift(query) if known else np.zeros_like(mean)
+        shifts = [self.anchor.shift(query)] if known else []
         for part, names in zip(parts, speakers, strict=True):
-            if part not in known:
-                shift = shift + self.anchor.mean_shift(query, names)
+            if part not in known:  # the noise of the controls, which every forecast holds, counts once
+                once = query._replace(n_control=_NO_NOISE) if shifts else query
+                shifts.append(self.anchor.mean_shift(once, names))
+        shift = np.sum(shifts, axis=0)
         return shift.astype(np.float32)
 
 
