@@ -140,3 +140,10 @@ def test_aim_is_the_prediction_of_the_data(schedule: CosineSchedule | LinearSche
     total = alpha**2 * frame.variance + (1.5 * sigma) ** 2
     skipped = frame.mean + alpha * frame.variance / total * (x_t - alpha * frame.mean)
     torch.testing.assert_close(skipped + weight * wanted, x0, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variance", [(1.0, 0.0), (1.0, -0.5), (1.0, math.nan)])
+def test_a_guess_without_variance_is_refused(variance: tuple[float, ...]) -> None:
+    """Coordinates are in units of its standard deviation."""
+    with pytest.raises(ValueError, match=f"`variance` must be above 0 for every feature, but found {variance[1]:g}"):
+        path(variance=variance)

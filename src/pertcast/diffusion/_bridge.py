@@ -10,7 +10,8 @@ network; a network F adds the rest in units of what is left uncertain:
 
 In the coordinates :math:`y = (x_t - \alpha \mu) / \sqrt{\alpha^2 v + \sigma^2 c^2}` the same equation reads
 :math:`dy = F \, d\varphi` with the angle :math:`\varphi = \arctan(\rho \sqrt v)`, from :math:`\pi / 2` for data to
-nearly 0 for noise. The guess alone (F = 0) is followed without error whatever the step, and :math:`v = 0` is allowed.
+nearly 0 for noise. The guess alone (F = 0) is followed without error whatever the step. The coordinates of cells
+without noise are in units of :math:`\sqrt v`, so v is above 0; what hardly varies needs a small one.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class GaussianPath:
     mean
         Mean of the guess, [B, 1, K].
     variance
-        Its variance for each feature, [K].
+        Its variance for each feature, above 0, [K].
     scale
         Scale c of the noise, scalar.
     schedule
@@ -48,6 +49,11 @@ class GaussianPath:
     mask
         Where a feature is present, 0 or 1 [B, M, K]; None where all are. An absent one is 0 in the data, whatever the
         guess, and keeps its coordinate.
+
+    Raises
+    ------
+    ValueError
+        If a variance is not above 0.
 
     Examples
     --------
@@ -63,6 +69,15 @@ class GaussianPath:
     scale: Tensor
     schedule: NoiseSchedule
     mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check the variance; coordinates divide by its root."""
+        least = self.variance.min().item()
+        if not least > 0:
+            raise ValueError(
+                f"`variance` must be above 0 for every feature, but found {least:g}. Give a small variance to features "
+                "that do not vary: `variance.clamp_min(...)`."
+            )
 
     def coordinates(self, x0: Tensor, noise: Tensor) -> Tensor:
         """Coordinates of cells without noise, [B, M, K]; absent features take theirs from ``noise``."""
