@@ -105,3 +105,19 @@ def test_controls_without_any_zero_or_any_value() -> None:
     np.testing.assert_array_equal(Hurdle(dense).apply(dense, rng), dense)
     silent = np.zeros((50, 3), dtype=np.float32)
     np.testing.assert_array_equal(Hurdle(silent).apply(silent + 0.1, rng), silent + np.float32(0.1))
+
+
+def test_negative_expression_is_refused(control: np.ndarray) -> None:
+    below = control.copy()
+    below[3, 5] = -0.25
+    with pytest.raises(ValueError, match="`control` must hold no values below 0, but found -0.25"):
+        Hurdle(below)
+    with pytest.raises(ValueError, match=r"`cells` must hold no values below 0, but found -0.25.*np\.maximum"):
+        Hurdle(control).apply(below, np.random.default_rng(8))
+    with pytest.raises(ValueError, match="`cells` must hold no values below 0"):
+        Hurdle(np.zeros_like(control)).apply(below, np.random.default_rng(8))
+
+
+def test_no_controls_are_refused(control: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="`control` holds no cells"):
+        Hurdle(control[:0])

@@ -43,6 +43,11 @@ class Hurdle:
     control
         Control cells, non-negative, ``[N, G]``.
 
+    Raises
+    ------
+    ValueError
+        If there are no controls, or a value is below 0.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -54,6 +59,9 @@ class Hurdle:
     """
 
     def __init__(self, control: np.ndarray) -> None:
+        if not len(control):
+            raise ValueError("`control` holds no cells. Give at least one, better hundreds.")
+        _refuse_negative("control", control)
         n = len(control)
         self._mean = control.mean(axis=0, dtype=np.float64)
         share = (control > 0).mean(axis=0)
@@ -97,7 +105,13 @@ class Hurdle:
         Returns
         -------
         float32 ``[n, G]``, a new array.
+
+        Raises
+        ------
+        ValueError
+            If a value of the cells is below 0.
         """
+        _refuse_negative("cells", cells)
         if not len(self._pool):
             return np.array(cells, dtype=np.float32)
         target = np.maximum(cells.mean(axis=0, dtype=np.float64) if mean is None else mean, 0)
@@ -157,6 +171,17 @@ class Hurdle:
         found = (1 - part) * self._values[low] + part * self._values[high]
         found[rare] = np.interp(quantile[rare], (np.arange(len(self._pool)) + 0.5) / len(self._pool), self._pool)
         return found
+
+
+def _refuse_negative(name: str, cells: np.ndarray) -> None:
+    """Raise if a value is below 0: zeros are then no sign that a gene is not expressed."""
+    least = cells.min(initial=0)
+    if least < 0:
+        raise ValueError(
+            f"`{name}` must hold no values below 0, but found {least:g}: there are no zeros to restore where expression "
+            "can be negative. Give control cells that are log-normalised and not scaled, and predicted cells that are "
+            "cut at 0, `np.maximum(cells, 0)`."
+        )
 
 
 def _positive_values(control: np.ndarray) -> np.ndarray:
