@@ -95,6 +95,23 @@ def test_labels_of_an_earlier_split_are_replaced(full: Any, parts: Parts) -> Non
     assert full.obs["split"].cat.categories.tolist() == ["train", "test"]
 
 
+@pytest.mark.parametrize("labels", [["Train", "val", "test"], ["training", None, "valid"]])
+def test_a_split_made_in_another_way_is_replaced(full: Any, labels: list[str | None]) -> None:
+    full.obs["part"] = pd.Categorical(np.resize(np.array(labels, dtype=object), full.n_obs))
+    split(full, "context", hold_out="x", key_added="part", **KEYS)
+    assert full.obs["part"].cat.categories.tolist() == ["train", "test"]
+
+
+@pytest.mark.parametrize("values", [[1.5, 2.0], ["train", "left out"]])
+def test_other_columns_are_not_overwritten(full: Any, values: list[Any]) -> None:
+    full.obs["mine"] = np.resize(values, full.n_obs)
+    before = full.obs.copy()
+    with pytest.raises(ValueError, match=r"would overwrite the column adata.obs\['mine'\], which holds .* is no split"):
+        split(full, "context", hold_out="x", key_added="mine", **KEYS)
+    pd.testing.assert_frame_equal(full.obs, before)
+    assert "mine" not in full.uns
+
+
 ERRORS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("batch", {}, ValueError, "but found 'batch'. For labels of `batch_key`, use 'donor'"),
     ("combinations", {}, ValueError, "Did you mean 'combination'"),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pertcast import __version__
+from pertcast.data._messages import shorten
+from pertcast.data._split import read_split_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,7 +40,8 @@ def check_key_added(adata: AnnData | MuData, keys: ScreenKeys, key: str) -> None
     TypeError
         If the key is not a string.
     ValueError
-        If it cannot be stored, or is the name of something else.
+        If it cannot be stored, or is the name of something else. A column of ``obs`` may be replaced if ``uns`` has
+        the record of an earlier split under this key, or if all labels of the column are those of a split.
     """
     if not isinstance(key, str):
         raise TypeError(f"`key_added` must be a string, but found {key!r}.")
@@ -48,10 +51,25 @@ def check_key_added(adata: AnnData | MuData, keys: ScreenKeys, key: str) -> None
     if key in used:
         raise ValueError(f"`key_added={key!r}` would overwrite a column that the split is made from. Choose another.")
     entry: Any = adata.uns.get(key)
-    if entry is not None and not (isinstance(entry, dict) and entry.keys() >= _ENTRIES):
+    is_record = isinstance(entry, dict) and entry.keys() >= _ENTRIES
+    if entry is not None and not is_record:
         raise ValueError(
             f"`key_added={key!r}` would overwrite adata.uns[{key!r}], which is no split of pertcast. Choose another."
         )
+    obs: Any = adata.obs
+    if key in obs and not is_record:
+        _check_labels(obs[key].dropna().unique(), key)
+
+
+def _check_labels(labels: Any, key: str) -> None:
+    """Raise unless the labels of a column are those of a split."""
+    try:
+        read_split_labels(labels)
+    except ValueError:
+        raise ValueError(
+            f"`key_added={key!r}` would overwrite the column adata.obs[{key!r}], which holds {shorten(map(str, labels))} "
+            "and is no split. Choose another name, or delete the column first."
+        ) from None
 
 
 def provenance(keys: ScreenKeys, request: SplitRequest, plan: SplitPlan) -> dict[str, Any]:

@@ -122,7 +122,9 @@ def split(
     seed
         Seed of every random choice. The outcome depends on names and seed, not on the order of cells or categories.
     key_added
-        Column of ``obs`` and key of ``uns`` to write to.
+        Column of ``obs`` and key of ``uns`` to write to. An earlier split is replaced: a column with a record of this
+        function in ``uns``, or one that holds no labels but those of a split (train, training, validation, valid, val,
+        test).
     copy
         Whether to return a copy and leave `adata` as it is.
 
@@ -147,7 +149,7 @@ def split(
     ValueError
         If an argument is out of range, a cell has no label, a context has no control cells, `hold_out` names something
         that the screen does not hold, nothing can be held out, nothing is left for training, or `key_added` is the
-        name of something else.
+        name of a column of ``obs`` or an entry of ``uns`` that is no earlier split.
 
     Warns
     -----
