@@ -179,8 +179,8 @@ def _refuse_negative(name: str, cells: np.ndarray) -> None:
     if least < 0:
         raise ValueError(
             f"`{name}` must hold no values below 0, but found {least:g}: there are no zeros to restore where "
-            "expression can be negative. Give control cells that are log-normalised and not scaled, and predicted cells that are "
-            "cut at 0, `np.maximum(cells, 0)`."
+            "expression can be negative. Give control cells that are log-normalised and not scaled, and predicted "
+            "cells that are cut at 0, `np.maximum(cells, 0)`."
         )
 
 
