@@ -132,3 +132,15 @@ def test_the_text_of_a_loaded_model_says_how_it_was_trained(trained: pc.PerturbD
     assert loaded._model_summary_string == trained._model_summary_string
     assert "gate: " in repr(loaded)
     assert "Training status: Trained" in repr(loaded)
+
+
+@pytest.mark.parametrize("name", ["PerturbDiff", "SetTransformer"])
+def test_controls_below_zero_are_refused_where_expression_cannot_be(screen: Any, name: str) -> None:
+    cls = getattr(pc, name)
+    cls.setup_anndata(screen, cell_type_key="cell_type")
+    model = cls(screen, n_hidden=16, n_layers=1, set_size=8, seed=0)
+    model.train(max_epochs=1, steps_per_epoch=1, **QUICK)
+    controls = controls_of(screen, "type_1")
+    controls.X = controls.X.toarray() - 0.05
+    with pytest.raises(ValueError, match=r"control cells of 'type_1' go down to -0.05, but the model"):
+        model.predict(controls, ["pert_0"], progressbar=False)

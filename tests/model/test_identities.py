@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,6 +10,9 @@ import pytest
 import pertcast as pc
 
 from .conftest import QUICK, controls_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SETUP = {"cell_type_key": "cell_type", "batch_key": "donor"}
 SIZES: dict[str, Any] = {"n_hidden": 16, "n_layers": 1, "set_size": 8, "seed": 0}
@@ -71,3 +74,18 @@ def test_the_anchor_knows_what_is_held_out_for_validation(screen: Any) -> None:
     model.train(**STEPS)
     controls = controls_of(screen, "type_1")
     assert model.predict(controls, ["pert_1"], progressbar=False).n_obs == controls.n_obs
+
+
+@pytest.mark.parametrize(("column", "key"), [("cell_type", "context"), ("donor", "batch")])
+def test_other_identities_need_a_new_model(screen: Any, tmp_path: Path, column: str, key: str) -> None:
+    pc.PerturbDiff.setup_anndata(screen, **SETUP)
+    embed: dict[str, Any] = {f"embed_{key}": True}
+    model = pc.PerturbDiff(screen, **embed, **SIZES)
+    model.train(**STEPS)
+    model.save(str(tmp_path / "model"))
+    new = screen.copy()
+    new.obs[column] = new.obs[column].astype(str) + "_x"
+    loaded = pc.PerturbDiff.load(str(tmp_path / "model"), adata=new)
+    with pytest.raises(ValueError, match=f"embeds the identity of every {key}. It was trained on data with"):
+        loaded.train(**STEPS)
+    pc.PerturbDiff.load(str(tmp_path / "model"), adata=screen).train(**STEPS)

@@ -151,6 +151,20 @@ def test_forecaster_survives_pickling(trained: pc.PerturbDiff) -> None:
     np.testing.assert_array_equal(again.shift(*arguments, n_control=50), forecaster.shift(*arguments, n_control=50))
 
 
+@pytest.mark.parametrize("name", ["PerturbDiff", "ConditionalMonge", "PopulationEncoder"])
+def test_trained_models_pickle_and_leave_the_global_state_alone(screen: Any, name: str) -> None:
+    cls = getattr(pc, name)
+    cls.setup_anndata(screen, cell_type_key="cell_type")
+    model = cls(screen, n_hidden=16, seed=0)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    assert torch.equal(torch.get_rng_state(), before)
+    again = pickle.loads(pickle.dumps(model))
+    for key, value in model.module.state_dict().items():
+        torch.testing.assert_close(again.module.state_dict()[key], value, atol=0, rtol=0)
+
+
 def test_training_again_goes_on(screen: Any) -> None:
     model = make(screen)
     model.train(max_epochs=1, steps_per_epoch=2, **QUICK)

@@ -146,4 +146,5 @@ class PopulationDataModule(LightningDataModule):
             num_workers=self._num_workers,
             persistent_workers=settings.dl_persistent_workers and self._num_workers > 0,
             pin_memory=self._pin_memory,
+            generator=torch.Generator().manual_seed(self._draws["seed"]),  # not the global one
         )

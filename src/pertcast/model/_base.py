@@ -18,7 +18,7 @@ from pertcast.data._request import trained_dosages
 from pertcast.data._saving import NO_DATA, SavingMixin
 from pertcast.data._setup import ScreenSetupMixin
 from pertcast.model._budget import Budget, default_budget, limit_budget, resolve_seed
-from pertcast.model._data_checks import check_genes, check_sign
+from pertcast.model._data_checks import check_controls, check_genes, check_sign
 from pertcast.model._dataset import anchored_dataset
 from pertcast.model._forecast import Forecaster, fit_forecaster
 from pertcast.model._gate import NO_EVIDENCE, choose_gate
@@ -159,7 +159,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
             )
         self.forecaster_: Forecaster | None = None
         self.dosages_: dict[str, tuple[float, ...]] = {}
-        self.context_names_: tuple[str, ...] = ()
+        self.identity_names_: dict[str, tuple[str, ...]] = {}
         self.trained_names_: dict[str, tuple[str, ...]] = {}
         self._description = description
         n_perturbations = metadata.vocabulary.n_trained if self._screen is None else n_singles(self._screen)
@@ -307,7 +307,7 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         index = screen.index
         known = np.union1d(split.train, split.validation) if self.module.anchored else split.train
         self.dosages_ = trained_dosages(index, known)
-        self.context_names_ = index.context_names
+        self.identity_names_ = {"context": index.context_names, "batch": index.batch_names}
         self.trained_names_ = {
             "context": tuple(index.context_names[code] for code in np.unique(index.context[split.train])),
             "batch": tuple(index.batch_names[code] for code in np.unique(index.batch[split.train])),
@@ -412,6 +412,8 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         batch_size: int | None,
         options: Mapping[str, Any],
     ) -> Iterator[np.ndarray]:
+        if self.module.nonnegative:
+            check_controls(query)
         drawer = PopulationDrawer(
             self.module,
             self.forecaster_,

@@ -13,7 +13,11 @@ from pertcast.data._messages import shorten
 if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
-__all__ = ["check_genes", "check_sign"]
+    from pertcast.data._query import ControlQuery
+
+__all__ = ["check_controls", "check_genes", "check_sign"]
+
+_ROWS = 1024
 
 
 def check_genes(manager: AnnDataManager) -> None:
@@ -47,7 +51,7 @@ def check_genes(manager: AnnDataManager) -> None:
 def check_sign(manager: AnnDataManager, *, nonnegative: bool | None) -> None:
     """Raise if expression is below 0 though the user says that it cannot be.
 
-    Data that are given to a saved model are left alone: prediction takes them as they are.
+    Data that are given to a saved model are left alone here; :func:`check_controls` looks at what it predicts from.
 
     Parameters
     ----------
@@ -70,3 +74,27 @@ def check_sign(manager: AnnDataManager, *, nonnegative: bool | None) -> None:
             f"`nonnegative=True` says that expression cannot be negative, but the data go down to {least:g}. Leave "
             "`nonnegative` out, and it is read from the data; or register log-normalised values that were not scaled."
         )
+
+
+def check_controls(query: ControlQuery) -> None:
+    """Raise if control cells to predict from are below 0; for models of expression that cannot be.
+
+    Parameters
+    ----------
+    query
+        Control cells; they are read in blocks.
+
+    Raises
+    ------
+    ValueError
+        If a value is below 0.
+    """
+    for population in query.populations:
+        for first in range(0, len(population.pool), _ROWS):
+            least = query.gather(population.pool[first : first + _ROWS]).min()
+            if least < 0:
+                raise ValueError(
+                    f"The control cells of {population.context_name!r} go down to {least:g}, but the model was trained "
+                    "on expression that cannot be negative. Give log-normalised values as in training, neither scaled "
+                    "nor centred."
+                )

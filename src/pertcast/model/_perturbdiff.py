@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pertcast._numbers import check_number, check_whole
+from pertcast.data._messages import shorten
 from pertcast.model._base import PopulationModel
 from pertcast.model._embedding import EmbeddingMixin
 from pertcast.model._task import identity_code
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from pertcast.data import Screen
+    from pertcast.data import ConditionIndex, Screen
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._split import ConditionSplit
     from pertcast.module import PerturbDiffConfig
@@ -191,6 +192,7 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
     def _split(self, screen: Screen, validation_size: float) -> ConditionSplit:
         """Hold conditions out; contexts and batches that are embedded stay in training unless labels say otherwise."""
         split, index, config = super()._split(screen, validation_size), screen.index, self.config
+        self._check_identities(index)
         if split.kind == "labels":
             return split
         lost = np.zeros(len(split.validation), dtype=bool)
@@ -199,8 +201,20 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
                 lost |= ~np.isin(codes[split.validation], codes[split.train])
         return split.train_on(split.validation[lost])
 
+    def _check_identities(self, index: ConditionIndex) -> None:
+        """Raise if data that a trained model was loaded with have other contexts or batches than its embeddings."""
+        embedded = {"context": self.config.embed_context, "batch": self.config.embed_batch}
+        for column, names in {"context": index.context_names, "batch": index.batch_names}.items():
+            known = self.identity_names_.get(column, names)
+            if embedded[column] and known != names:
+                raise ValueError(
+                    f"This model embeds the identity of every {column}. It was trained on data with "
+                    f"{shorten(known)}, but these hold {shorten(names)}. Train on data with the same ones, or make a "
+                    "new model of these."
+                )
+
     def _identity_codes(self, query: ControlQuery, population: ControlPopulation) -> tuple[int, int]:
-        names = {"context": self.context_names_, "batch": query.metadata.batches}
+        names = self.identity_names_
         wanted = {"context": population.context_name, "batch": population.batch}
         context, batch = (
             identity_code(names[column], self.trained_names_[column], wanted[column], column) if embedded else 0

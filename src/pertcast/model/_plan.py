@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -109,12 +110,7 @@ class PopulationTrainingPlan(LightningModule):
         # One pass over the weights; Lightning does not clip gradients for it in mixed precision.
         fused = self.device.type in ("cpu", "cuda") and "mixed" not in str(self.trainer.precision)
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.99), fused=fused)
-
-        def factor(step: int) -> float:
-            progress = min(step / max(self.n_steps, 1), 1.0)
-            return min(1.0, (step + 1) / max(self.warmup, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _WarmupThenCosine(self.n_steps, self.warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _log(self, output: Any, mode: str) -> None:
@@ -127,3 +123,15 @@ class PopulationTrainingPlan(LightningModule):
         self.log(f"{mode}_loss", output.loss.detach(), prog_bar=True, **options)
         for key, value in output.extra_metrics.items():
             self.log(f"{key}_{mode}", value, **options)
+
+
+@dataclass(frozen=True)
+class _WarmupThenCosine:
+    """Share of the peak learning rate at a step; an object with a name, so that a trained model can be pickled."""
+
+    n_steps: int
+    warmup: int
+
+    def __call__(self, step: int) -> float:
+        progress = min(step / max(self.n_steps, 1), 1.0)
+        return min(1.0, (step + 1) / max(self.warmup, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
