@@ -109,6 +109,12 @@ class PopulationSampler(DistributedSampler[SetRequest]):
         Number of processes; asked of :mod:`torch.distributed` by default.
     rank
         Rank of this process; asked of :mod:`torch.distributed` by default.
+
+    Raises
+    ------
+    ValueError
+        If there are no conditions, a size or number of steps is below 1, only one of ``num_replicas`` and ``rank`` is
+        given, or ``rank`` is not in [0, ``num_replicas``).
     """
 
     def __init__(
@@ -176,6 +182,11 @@ class SequentialPopulations(Sampler[SetRequest]):
         Control cells N of a set.
     seed
         Seed of the draws.
+
+    Raises
+    ------
+    ValueError
+        If there are no conditions, or a size is below 1.
     """
 
     def __init__(

@@ -59,6 +59,11 @@ class CosineSchedule(NoiseSchedule):
     min_log_snr
         Lower clamp of the log signal-to-noise ratio.
 
+    Raises
+    ------
+    ValueError
+        If ``offset`` is not above 0.
+
     Examples
     --------
     >>> schedule = CosineSchedule()
@@ -110,6 +115,11 @@ class LinearSchedule(NoiseSchedule):
     beta_max
         Noise rate at ``t = 1``, at least ``beta_min``.
 
+    Raises
+    ------
+    ValueError
+        If ``beta_min`` is not above 0, or ``beta_max`` is below it.
+
     Examples
     --------
     >>> schedule = LinearSchedule()
@@ -156,6 +166,11 @@ class DiscreteLinearSchedule(NoiseSchedule):
         First beta, in (0, 1).
     beta_end
         Last beta, in (0, 1).
+
+    Raises
+    ------
+    ValueError
+        If ``n_timesteps`` is below 1, or a beta is not in (0, 1).
 
     Examples
     --------

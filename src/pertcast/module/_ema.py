@@ -21,6 +21,11 @@ class ExponentialMovingAverage(nn.Module):
         The network to follow.
     decay
         Share of the average that an update keeps, in [0, 1); 0 follows the network exactly.
+
+    Raises
+    ------
+    ValueError
+        If ``decay`` is not in [0, 1).
     """
 
     n_updates: torch.Tensor

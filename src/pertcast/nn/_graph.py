@@ -52,6 +52,11 @@ class GraphAttention(nn.Module):
         Output features of a gene, all heads together.
     n_heads
         Number of heads; it divides ``n_out``.
+
+    Raises
+    ------
+    ValueError
+        If ``n_heads`` does not divide ``n_out``.
     """
 
     def __init__(self, n_in: int, n_out: int, n_heads: int) -> None:

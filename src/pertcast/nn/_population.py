@@ -42,6 +42,11 @@ class PopulationTransformer(nn.Module):
         Whether the previous prediction is an input (Chen et al. 2023).
     zero_output
         Whether the output starts at 0, as it must where it is added to an anchor.
+
+    Raises
+    ------
+    ValueError
+        If ``n_heads`` does not divide ``n_hidden``.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ def de_overlap(predicted: DEResult, real: DEResult, k: int | None = None, *, fdr
 
     Examples
     --------
-    >>> from pertcast.tl._differential import DEResult
+    >>> from pertcast.tl import DEResult
     >>> real = DEResult([0.01, 0.01, 0.9], [0.015, 0.015, 0.9], [2.0, -1.0, 0.1])
     >>> predicted = DEResult([0.01, 0.5, 0.01], [0.015, 0.5, 0.015], [2.0, -0.5, 1.0])
     >>> de_overlap(predicted, real)
@@ -99,6 +99,14 @@ def de_precision(predicted: DEResult, real: DEResult, k: int | None = None, *, f
     ------
     ValueError
         If the results have different numbers of genes or ``k`` is below 1.
+
+    Examples
+    --------
+    >>> from pertcast.tl import DEResult
+    >>> real = DEResult([0.01, 0.01, 0.9], [0.015, 0.015, 0.9], [2.0, -1.0, 0.1])
+    >>> predicted = DEResult([0.01, 0.5, 0.01], [0.015, 0.5, 0.015], [2.0, -0.5, 1.0])
+    >>> de_precision(predicted, real)
+    0.5
     """
     _significant_real(predicted, real, fdr)
     n_predicted = predicted.significant(fdr).sum()
@@ -129,6 +137,14 @@ def de_recall(predicted: DEResult, real: DEResult, *, fdr: float = 0.05) -> floa
     ------
     ValueError
         If the results have different numbers of genes.
+
+    Examples
+    --------
+    >>> from pertcast.tl import DEResult
+    >>> real = DEResult([0.01, 0.01, 0.9], [0.015, 0.015, 0.9], [2.0, -1.0, 0.1])
+    >>> predicted = DEResult([0.01, 0.5, 0.01], [0.015, 0.5, 0.015], [2.0, -0.5, 1.0])
+    >>> de_recall(predicted, real)
+    0.5
     """
     truth = _significant_real(predicted, real, fdr)
     return float(predicted.significant(fdr)[truth].mean())
@@ -157,6 +173,14 @@ def de_direction(predicted: DEResult, real: DEResult, *, fdr: float = 0.05) -> f
     ------
     ValueError
         If the results have different numbers of genes.
+
+    Examples
+    --------
+    >>> from pertcast.tl import DEResult
+    >>> real = DEResult([0.01, 0.01, 0.9], [0.015, 0.015, 0.9], [2.0, -1.0, 0.1])
+    >>> predicted = DEResult([0.01, 0.5, 0.01], [0.015, 0.5, 0.015], [2.0, -0.5, 1.0])
+    >>> de_direction(predicted, real)
+    1.0
     """
     truth = _significant_real(predicted, real, fdr)
     return float((np.sign(predicted.effect) == np.sign(real.effect))[truth].mean())
@@ -186,6 +210,14 @@ def de_effect_spearman(predicted: DEResult, real: DEResult, *, fdr: float = 0.05
     ------
     ValueError
         If the results have different numbers of genes.
+
+    Examples
+    --------
+    >>> from pertcast.tl import DEResult
+    >>> real = DEResult([0.01, 0.01, 0.01, 0.9], [0.015, 0.015, 0.015, 0.9], [2.0, -1.0, 0.5, 0.1])
+    >>> predicted = DEResult([0.01, 0.5, 0.2, 0.9], [0.04, 0.5, 0.4, 0.9], [1.0, -0.5, -0.9, 0.3])
+    >>> round(de_effect_spearman(predicted, real), 2)
+    0.5
     """
     truth = _significant_real(predicted, real, fdr)
     if truth.sum() < 2:
@@ -226,6 +258,14 @@ def de_average_precision(predicted: DEResult, real: DEResult, *, fdr: float = 0.
     Notes
     -----
     cell-eval ranks by adjusted p values that it cuts at 1e-10, which ties the strongest genes; its values differ.
+
+    Examples
+    --------
+    >>> from pertcast.tl import DEResult
+    >>> real = DEResult([0.01, 0.01, 0.9], [0.015, 0.015, 0.9], [2.0, -1.0, 0.1])
+    >>> predicted = DEResult([0.01, 0.5, 0.02], [0.03, 0.5, 0.03], [2.0, -0.5, 1.0])
+    >>> round(de_average_precision(predicted, real), 2)  # genes 0 and 1 are found first and third: (1 / 1 + 2 / 3) / 2
+    0.83
     """
     truth = _significant_real(predicted, real, fdr)
     if truth.all():
@@ -257,6 +297,14 @@ def de_calibration(predicted: DEResult, real: DEResult, *, fdr: float = 0.05) ->
     ------
     ValueError
         If the results have different numbers of genes.
+
+    Examples
+    --------
+    >>> from pertcast.tl import DEResult
+    >>> real = DEResult([0.01, 0.01, 0.9], [0.015, 0.015, 0.9], [2.0, -1.0, 0.1])
+    >>> predicted = DEResult([0.01, 0.5, 0.2], [0.03, 0.5, 0.3], [2.0, -0.5, 1.0])
+    >>> round(de_calibration(predicted, real), 2)  # 1 + 1 genes over 2 + 1
+    -0.18
     """
     _require_same_genes(predicted, real)
     return float(np.log10((de_n_significant(predicted, fdr=fdr) + 1) / (de_n_significant(real, fdr=fdr) + 1)))
@@ -275,6 +323,13 @@ def de_n_significant(result: DEResult, *, fdr: float = 0.05) -> int:
     Returns
     -------
     Number from 0 to G.
+
+    Examples
+    --------
+    >>> from pertcast.tl import DEResult
+    >>> real = DEResult([0.01, 0.01, 0.9], [0.015, 0.015, 0.9], [2.0, -1.0, 0.1])
+    >>> de_n_significant(real)
+    2
     """
     return int(result.significant(fdr).sum())
 
