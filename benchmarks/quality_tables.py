@@ -75,9 +75,13 @@ def _verdict(scores: pd.DataFrame, metric: str, model: str) -> str:
         return "-"
     gain = (wide[baseline] - wide[model]) * (1 if metric in LOWER else -1)
     gain = gain.groupby(without_seed(gain.index)).mean()
+    return f"{wide[model].mean():.2g} / {wide[baseline].mean():.2g} {sign(gain)}"
+
+
+def sign(gain: pd.Series) -> str:
+    """``+``, ``=`` or ``-``: how far the mean of gains is from 0, in twice its standard error."""
     error = 2 * float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
-    sign = "=" if abs(gain.mean()) <= error else "+" if gain.mean() > 0 else "-"
-    return f"{wide[model].mean():.2g} / {wide[baseline].mean():.2g} {sign}"
+    return "=" if abs(gain.mean()) <= error else "+" if gain.mean() > 0 else "-"
 
 
 def table(scores: pd.DataFrame) -> str:

@@ -38,8 +38,9 @@ def energy_distance(
         Cells ``[m, G]``, dense or sparse.
     unbiased
         Whether means within a population leave out the distance of a cell to itself (U-statistic), so that the
-        expectation does not depend on the numbers of cells; the estimate may then be slightly below 0. Otherwise they
-        are included (V-statistic), which is never below 0, but too large by about the mean distance times 1/n + 1/m.
+        expectation does not depend on the numbers of cells, if these were drawn independently; the estimate may then
+        be slightly below 0. Otherwise they are included (V-statistic), which is never below 0, but too large by about
+        the mean distance times 1/n + 1/m.
     max_cells
         Largest number of cells to use of each population; more are subsampled without replacement. All by default.
     seed
@@ -52,6 +53,9 @@ def energy_distance(
 
     Notes
     -----
+    Cells that lie more evenly than a sample, as those of a population that was given its mean, have larger distances
+    within it, so that the U-statistic is too low by up to about half the mean distance divided by n.
+
     The distance sees means, spreads and dependencies of genes, in the space of the columns given. A point prediction
     (one cell repeated) has no spread and pays for it; it belongs on metrics of the mean.
 
