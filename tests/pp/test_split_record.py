@@ -106,7 +106,7 @@ def test_a_split_made_in_another_way_is_replaced(full: Any, labels: list[str | N
 def test_other_columns_are_not_overwritten(full: Any, values: list[Any]) -> None:
     full.obs["mine"] = np.resize(values, full.n_obs)
     before = full.obs.copy()
-    with pytest.raises(ValueError, match=r"would overwrite the column adata.obs\['mine'\], which holds .* is no split"):
+    with pytest.raises(ValueError, match=r"would overwrite adata.obs\['mine'\], which holds .* is no split"):
         split(full, "context", hold_out="x", key_added="mine", **KEYS)
     pd.testing.assert_frame_equal(full.obs, before)
     assert "mine" not in full.uns

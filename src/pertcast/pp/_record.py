@@ -67,8 +67,8 @@ def _check_labels(labels: Any, key: str) -> None:
         read_split_labels(labels)
     except ValueError:
         raise ValueError(
-            f"`key_added={key!r}` would overwrite the column adata.obs[{key!r}], which holds {shorten(map(str, labels))} "
-            "and is no split. Choose another name, or delete the column first."
+            f"`key_added={key!r}` would overwrite adata.obs[{key!r}], which holds {shorten(map(str, labels))} and is "
+            "no split. Choose another name, or delete the column first."
         ) from None
 
 
