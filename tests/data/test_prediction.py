@@ -358,11 +358,22 @@ class TestDosages:
             (["A", "A"], [1, 2.0], [("A", 1.0), ("A", 2.0)]),
             (["A", "A"], [1, 1], [("A", 1.0)]),
             (["B/x+A", "A"], {"A+B/x": [1, 4], "A": 0.1}, [("A+B/x", 1.0), ("A+B/x", 4.0), ("A", 0.1)]),
+            (["A", "B/x"], pd.Series({"B/x": 10.0, "A": 0.1}), [("A", 0.1), ("B/x", 10.0)]),
+            (None, pd.Series({"B/x": 3, "B/x+A": 2, "A": 1}), [("A", 1.0), ("A+B/x", 2.0), ("B/x", 3.0)]),
+            (["A", "B/x"], pd.Series([10.0, 0.1], index=[7, 3]), [("A", 10.0), ("B/x", 0.1)]),
+            (["A"], {"A": [0.1, np.float32(0.1)]}, [("A", 0.1)]),
         ],
     )
     def test_pairs(self, dosed: Jitter, controls: Any, perturbations: Any, dosages: Any, expected: Any) -> None:
         obs = dosed.predict(controls, perturbations, dosages=dosages, contexts="B").obs
         assert list(dict.fromkeys(zip(obs["perturbation"], obs["dose"], strict=True))) == expected
+
+    def test_type_of_the_number_makes_no_difference(self, dosed: Jitter, controls: Any) -> None:
+        expected = dosed.predict(controls, ["A"], dosages=0.1)
+        for dosages in (np.float32(0.1), pd.Series({"A": 0.1}, dtype=np.float32), np.array([0.1], dtype=np.float32)):
+            found = dosed.predict(controls, ["A"], dosages=dosages)
+            np.testing.assert_array_equal(found.X.toarray(), expected.X.toarray())
+            pd.testing.assert_frame_equal(found.obs, expected.obs)
 
     def test_trained_dosages(self, dosed: Jitter) -> None:
         assert dosed.dosages_ == {"A": (0.5, 10.0), "A+B/x": (0.5, 10.0), "B/x": (0.5, 10.0)}
@@ -375,6 +386,10 @@ class TestDosages:
             (["A", "B/x"], {"A": 1}, ValueError, "`dosages` holds none for 'B/x'"),
             (["A"], {"A": 1, "B": 1}, ValueError, "`dosages` names 'B', which is not among"),
             (["A"], {"A": []}, ValueError, "empty list for 'A'"),
+            (["A", "B/x"], pd.Series({"A": 1}), ValueError, "`dosages` holds none for 'B/x'"),
+            (["A"], pd.Series([1, 2], index=["A", "A"]), ValueError, "`dosages` names 'A' more than once"),
+            (["B/x+A"], {"A+B/x": 1, "B/x+A": 2}, ValueError, r"`dosages` names 'A\+B/x' more than once"),
+            (["A"], 1e39, ValueError, "finite"),
             (["A"], -1, ValueError, "at least 0, but found -1"),
             (["A"], np.nan, ValueError, "finite"),
             (["A"], ["much"], TypeError, "must be a number, but found 'much'"),

@@ -10,6 +10,7 @@ import torch
 from scvi.model.base import BaseModelClass
 from scvi.module.base import BaseModuleClass
 
+from pertcast.data._dosages import dosage_name
 from pertcast.data._messages import shorten
 from pertcast.data._prediction import PredictMixin, refuse_options
 from pertcast.data._request import Request, trained_dosages
@@ -308,8 +309,8 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
 
     def _unmeasured(self, what: str, missing: Sequence[str], request: Request, metadata: ScreenMetadata) -> ValueError:
         """Return the error that something of some perturbations is not known at the dosage of a request."""
-        at = f" at dosage {request.dosage:g}" if metadata.has_dosage else ""
-        elsewhere = [f"{part} at {each:g}" for part in missing for each in self.dosages_.get(part, ())]
+        at = f" at dosage {dosage_name(request.dosage)}" if metadata.has_dosage else ""
+        elsewhere = [f"{part} at {dosage_name(each)}" for part in missing for each in self.dosages_.get(part, ())]
         hint = f" They were measured as {shorten(elsewhere)}." if metadata.has_dosage and elsewhere else ""
         of = f" (of {request.perturbation!r})" if [*missing] != [request.perturbation] else ""
         return ValueError(

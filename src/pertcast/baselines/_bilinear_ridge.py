@@ -9,8 +9,9 @@ import numpy as np
 
 from pertcast._numbers import check_number, check_whole
 from pertcast.baselines._base import Baseline, added
-from pertcast.baselines._conditions import ConditionMeans, dosage_key
+from pertcast.baselines._conditions import ConditionMeans
 from pertcast.baselines._perturbation_vectors import PerturbationVectors, gene_loadings
+from pertcast.data._dosages import dosage_key, dosage_name
 from pertcast.data._grammar import parse_perturbation
 from pertcast.data._messages import shorten
 
@@ -177,9 +178,9 @@ class BilinearRidge(Baseline):
         vector = self.vectors_.of(parts, request.perturbation).sum(axis=0)
         dosage = dosage_key(request.dosage)
         if dosage not in self.weights_:
-            known = ", ".join(f"{each:g}" for each in sorted(self.weights_))
+            known = ", ".join(dosage_name(each) for each in sorted(self.weights_))
             raise ValueError(
-                f"BilinearRidge has no regression for the dosage {request.dosage:g} of {request.perturbation!r}: the "
-                f"dosages of its training data are {known}. Ask for one of these."
+                f"BilinearRidge has no regression for the dosage {dosage_name(dosage)} of {request.perturbation!r}: "
+                f"the dosages of its training data are {known}. Ask for one of these."
             )
         return self.gene_embedding_ @ (self.weights_[dosage] @ vector) + self.intercepts_[dosage]

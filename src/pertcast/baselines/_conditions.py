@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pertcast.data._dosages import dosage_key
 from pertcast.data._pseudobulk import ShiftTable
 
 if TYPE_CHECKING:
     from pertcast.data._matrix import Matrix
     from pertcast.data._screen import Screen
 
-__all__ = ["ConditionMeans", "dosage_key"]
+__all__ = ["ConditionMeans"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,7 +25,8 @@ class ConditionMeans:
     Parameters
     ----------
     rows
-        Row numbers of each perturbation and dosage (see :func:`dosage_key`), one for each of its contexts.
+        Row numbers of each perturbation and dosage (see :func:`~pertcast.data._dosages.dosage_key`), one for each of
+        its contexts.
     context
         Row of ``control_mean`` of each condition, int64 ``[P]``.
     context_names
@@ -98,14 +100,3 @@ class ConditionMeans:
     def __repr__(self) -> str:
         """Return counts on one line."""
         return f"ConditionMeans[n_conditions={len(self)}, n_contexts={len(self.context_names)}]"
-
-
-def dosage_key(dosage: float | np.floating) -> float:
-    """Dosage as a key: rounded to float32, in which the index keeps dosages.
-
-    Examples
-    --------
-    >>> dosage_key(0.1) == dosage_key(np.float32(0.1))
-    True
-    """
-    return float(np.float32(dosage))

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pertcast.baselines._conditions import ConditionMeans, dosage_key
+from pertcast.baselines._conditions import ConditionMeans
 from pertcast.baselines._means import MeanBaseline
+from pertcast.data._dosages import dosage_key
 from pertcast.data._grammar import parse_perturbation
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from pertcast._numbers import check_whole
-from pertcast.baselines._conditions import ConditionMeans, dosage_key
+from pertcast.baselines._conditions import ConditionMeans
 from pertcast.baselines._perturbation_vectors import PerturbationVectors, gene_loadings
 from pertcast.baselines._shifts import ShiftBaseline
+from pertcast.data._dosages import dosage_key
 from pertcast.data._grammar import parse_perturbation
 from pertcast.data._messages import shorten
 

@@ -8,7 +8,9 @@ from numbers import Real
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
+import pandas as pd
 
+from pertcast.data._dosages import dosage_key
 from pertcast.data._grammar import canonical_name, parse_perturbation
 from pertcast.data._messages import did_you_mean, shorten
 
@@ -22,7 +24,7 @@ __all__ = ["Dosages", "Request", "resolve_requests", "trained_dosages"]
 
 logger = logging.getLogger(__name__)
 
-type Dosages = float | Sequence[float] | Mapping[str, float | Sequence[float]]
+type Dosages = float | Sequence[float] | Mapping[str, float | Sequence[float]] | pd.Series
 """One dosage for all perturbations, one for each, or a mapping from perturbation to one or several."""
 
 _NO_DOSAGE = 1.0
@@ -55,8 +57,7 @@ def trained_dosages(index: ConditionIndex, conditions: ArrayLike | None = None) 
     ids = index.perturbed if conditions is None else np.asarray(conditions, dtype=np.int64)
     found: dict[str, set[float]] = {}
     for code, dosage in zip(index.perturbation[ids].tolist(), index.dosage[ids], strict=True):
-        # The shortest text that stands for the float32, so that 0.1 comes back as 0.1.
-        found.setdefault(index.perturbation_names[code], set()).add(float(str(dosage)))
+        found.setdefault(index.perturbation_names[code], set()).add(dosage_key(dosage))
     return {name: tuple(sorted(found[name])) for name in sorted(found)}
 
 
@@ -73,7 +74,8 @@ def resolve_requests(
     perturbations
         Names, with the parts of a combination in any order; all that were trained on by default.
     dosages
-        One number, one for each of ``perturbations``, or a mapping; by default the dosages of the training data.
+        One number, one for each of ``perturbations``, or a mapping, which a series with names as its index is too; by
+        default the dosages of the training data. Dosages that are one float32 are one.
     metadata
         What the model knows of its training data.
     trained
@@ -88,8 +90,8 @@ def resolve_requests(
     TypeError
         If a name is not a string or a dosage is not a number.
     ValueError
-        If nothing or the control is asked for, if dosages do not fit the perturbations, or if they are given for a
-        screen without dosages.
+        If nothing or the control is asked for, if dosages do not fit the perturbations or name one twice, or if they
+        are given for a screen without dosages.
     """
     control = metadata.control.strip()
     names = list(trained) if perturbations is None else _names(perturbations, control)
@@ -104,8 +106,8 @@ def resolve_requests(
         asked = [Request(name, _NO_DOSAGE) for name in names]
     elif dosages is None:
         asked = [Request(name, dosage) for name in names for dosage in _trained(name, trained)]
-    elif isinstance(dosages, Mapping):
-        asked = _from_mapping(names, dosages, control)
+    elif isinstance(dosages, Mapping) or _has_names(dosages):
+        asked = _from_mapping(names, cast("Mapping[str, float | Sequence[float]]", dosages), control)
     elif isinstance(dosages, Real):
         asked = [Request(name, _dosage(dosages, name)) for name in names]
     else:
@@ -151,9 +153,22 @@ def _trained(name: str, trained: Mapping[str, Sequence[float]]) -> Sequence[floa
     )
 
 
+def _has_names(dosages: object) -> bool:
+    """Whether dosages are a series that names perturbations, and not one that only numbers its values."""
+    return isinstance(dosages, pd.Series) and any(isinstance(name, str) for name in dosages.index)
+
+
 def _from_mapping(names: list[str], dosages: Mapping[str, float | Sequence[float]], control: str) -> list[Request]:
     """Pairs from a mapping of names to one or several dosages."""
-    given = {canonical_name(parse_perturbation(name, control), control): value for name, value in dosages.items()}
+    given: dict[str, float | Sequence[float]] = {}
+    for spelling, value in dosages.items():
+        name = canonical_name(parse_perturbation(spelling, control), control)
+        if name in given:
+            raise ValueError(
+                f"`dosages` names {name!r} more than once. Give all its dosages as one list: "
+                f"dosages={{{name!r}: [...]}}."
+            )
+        given[name] = value
     missing = [name for name in names if name not in given]
     if missing:
         raise ValueError(f"`dosages` holds none for {shorten(missing)}. Give one, or several, for each perturbation.")
@@ -177,6 +192,7 @@ def _dosage(value: object, name: str) -> float:
     """Return a dosage as a number, after a check."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"The dosage of {name!r} must be a number, but found {value!r}.")
-    if not (np.isfinite(float(value)) and float(value) >= 0):
+    dosage = dosage_key(float(value))
+    if not (np.isfinite(dosage) and dosage >= 0):
         raise ValueError(f"The dosage of {name!r} must be finite and at least 0, but found {value!r}.")
-    return float(value)
+    return dosage

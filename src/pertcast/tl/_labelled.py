@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from pertcast.data._checks import check_dosage, check_labels, check_numbers
 from pertcast.data._codes import NAME_SEPARATOR, combine_codes, cross_codes
+from pertcast.data._dosages import dosage_key, dosage_name
 from pertcast.data._genes import align_genes
 from pertcast.data._grammar import canonical_names
 from pertcast.data._groups import RowGroups
@@ -72,7 +73,7 @@ def screen_columns(
     Raises
     ------
     KeyError, TypeError, ValueError
-        If ``control`` is neither, or its cells have several labels.
+        If ``control`` is neither, has no cells, or its cells have several labels.
     """
     keys = () if groupby is None else (groupby,) if isinstance(groupby, str) else tuple(groupby)
     if isinstance(control, str):
@@ -84,6 +85,8 @@ def screen_columns(
             f"control.obs has no column {perturbation_key!r}, which must hold the label of control cells. Name the "
             "column with `perturbation_key`."
         )
+    if not control.n_obs:
+        raise ValueError("`control` has no cells. Give the control cells, or the label that they have in `real`.")
     labels = sorted({str(label) for label in control.obs[perturbation_key]})
     if len(labels) != 1:
         raise ValueError(
@@ -102,7 +105,7 @@ class Condition(NamedTuple):
     @property
     def name(self) -> str:
         """Perturbation, dosage if there is one, and context, joined by ``" | "``."""
-        dosage = [] if self.dosage is None else [f"{self.dosage:g}"]
+        dosage = [] if self.dosage is None else [dosage_name(self.dosage)]
         return NAME_SEPARATOR.join([self.perturbation, *dosage, self.context])
 
 
@@ -123,13 +126,17 @@ class LabelledCells:
         Key of ``layers`` with the expression; ``X`` by default.
     var_names
         Genes to read, in this order; all by default.
+    genes_of
+        What messages call the cells that ``var_names`` are of.
 
     Raises
     ------
     KeyError
         If a column or layer does not exist.
+    TypeError
+        If it is no AnnData.
     ValueError
-        If a label or gene is missing, or a value is NaN, infinite or a raw count.
+        If there are no cells, a label or gene is missing, or a value is NaN, infinite or a raw count.
     """
 
     def __init__(
@@ -140,7 +147,12 @@ class LabelledCells:
         *,
         layer: str | None = None,
         var_names: pd.Index | None = None,
+        genes_of: str = "the other cells",
     ) -> None:
+        if not isinstance(adata, AnnData):
+            raise TypeError(f"`{what}` must be an AnnData, but it is a {type(adata).__name__}.")
+        if not adata.n_obs:
+            raise ValueError(f"`{what}` has no cells. Check how they were selected.")
         self.adata, self.columns, self.what = adata, columns, what
         names = adata.obs_names.to_numpy(dtype=object)
         order = np.argsort(names, kind="stable") if adata.obs_names.is_unique else np.arange(adata.n_obs)
@@ -171,7 +183,7 @@ class LabelledCells:
                 name, dose = perturbations[perturbation[first]], dosages[dosage[first]]
                 self.rows[Condition(name, dose, where)] = members
         self.var_names = adata.var_names if var_names is None else var_names
-        self._positions = None if var_names is None else align_genes(adata, var_names)
+        self._positions = None if var_names is None else align_genes(adata, var_names, name=what, genes_of=genes_of)
         self._X = self._matrix(layer)
 
     def _dosages(self, is_control: np.ndarray) -> tuple[np.ndarray, list[float | None]]:
@@ -181,9 +193,8 @@ class LabelledCells:
             return np.zeros(len(is_control), dtype=np.int64), [None]
         values = np.where(is_control, 0.0, check_numbers(self._column(key), key, "dosage_key"))
         check_dosage(values, ~is_control, key, self.adata.obs_names)
-        # As float32, in which models keep dosages, and from its shortest text, so that 0.1 stays 0.1.
         distinct, codes = np.unique(values.astype(np.float32), return_inverse=True)
-        return codes, [float(str(value)) for value in distinct]
+        return codes, [dosage_key(value) for value in distinct]
 
     def _column(self, key: str) -> pd.Series:
         obs: pd.DataFrame = self.adata.obs  # type: ignore[assignment]
