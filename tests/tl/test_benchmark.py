@@ -118,6 +118,9 @@ def test_every_kind_of_split_with_every_baseline(kind: Any) -> None:
         ({"split_key": "fold"}, KeyError, "fold"),
         ({"baselines": ["PerturbationShit"]}, ValueError, "Did you mean 'PerturbationShift'"),
         ({"models": [3]}, TypeError, "model class"),
+        ({"metrics": []}, ValueError, "`metrics` is empty"),
+        ({"max_cells": 0}, ValueError, "`max_cells` must be at least 1"),
+        ({"seed": None}, TypeError, "`seed` must be a whole number"),
     ],
 )
 def test_bad_requests(screen: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:

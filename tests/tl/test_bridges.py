@@ -152,7 +152,7 @@ class TestWithControls:
             with_controls(setting.controls, setting.controls)
         with pytest.raises(KeyError, match="predicted.obs has no column 'label'"):
             with_controls(setting.predicted, setting.controls, perturbation_key="label")
-        with pytest.raises(ValueError, match="missing from adata.var_names"):
+        with pytest.raises(ValueError, match="of the other cells are missing from controls.var_names"):
             with_controls(setting.predicted, setting.controls[:, 1:])
 
 

@@ -248,21 +248,42 @@ def test_what_all_baselines_say_of_the_controls_is_said_once(screen: Any, caplog
         ({"control": "contrl"}, ValueError, "no control cells.*Did you mean 'control'.*Labels present: 'control'"),
         ({"predicted": {"ceiling": None}}, ValueError, "taken by"),
         ({"control": 3}, TypeError, "label or an AnnData"),
+        ({"metrics": []}, ValueError, "`metrics` is empty"),
+        ({"predicted": None}, TypeError, "`predicted` must be an AnnData, or a mapping.* is a NoneType"),
+        ({"predicted": []}, TypeError, "`predicted` must be an AnnData, or a mapping.* is a list"),
+        ({"predicted": {"mine": 3}}, TypeError, r"`predicted\['mine'\]` must be an AnnData, but it is a int"),
+        ({"real": pd.DataFrame()}, TypeError, "`real` must be an AnnData, but it is a DataFrame"),
+        ({"max_cells": 0}, ValueError, "`max_cells` must be at least 1, but found 0"),
+        ({"max_cells": None}, TypeError, "`max_cells` must be a whole number"),
+        ({"seed": -1}, ValueError, "`seed` must be at least 0"),
+        ({"seed": "a"}, TypeError, "`seed` must be a whole number"),
     ],
 )
 def test_bad_requests(halves: tuple[Any, Any], change: Any, error: type[Exception], message: str) -> None:
     real, fresh = halves
-    options: dict[str, Any] = {"predicted": fresh, "groupby": "cell_type", "progressbar": False} | change
+    options: dict[str, Any] = {"real": real, "predicted": fresh, "groupby": "cell_type", "progressbar": False} | change
     if "ceiling" in (options["predicted"] if isinstance(options["predicted"], dict) else ()):
         options["predicted"] = {"ceiling": fresh}
     with pytest.raises(error, match=message):
-        pc.tl.evaluate(real, **options)
+        pc.tl.evaluate(**options)
+
+
+@pytest.mark.parametrize("name", ["real", "predicted", "train", "control"])
+def test_an_anndata_without_cells_is_refused(halves: tuple[Any, Any], name: str) -> None:
+    real, fresh = halves
+    cells: dict[str, Any] = {"real": real, "predicted": fresh, "train": real} | {name: real[:0]}
+    with pytest.raises(ValueError, match=f"`{name}` has no cells"):
+        pc.tl.evaluate(**cells, groupby="cell_type", baselines=[], metrics="shift", progressbar=False)
 
 
 def test_genes_must_be_there(halves: tuple[Any, Any]) -> None:
     real, fresh = halves
-    with pytest.raises(ValueError, match="missing from adata.var_names"):
-        pc.tl.evaluate(real, fresh[:, 1:].copy(), groupby="cell_type", progressbar=False)
+    few = fresh[:, 1:].copy()
+    with pytest.raises(ValueError, match="1 of the 120 genes of `real` are missing from predicted.var_names") as found:
+        pc.tl.evaluate(real, few, groupby="cell_type", progressbar=False)
+    assert "model" not in str(found.value)
+    with pytest.raises(ValueError, match=r"from predicted\['mine'\].var_names.* all genes of `real`, in any order"):
+        pc.tl.evaluate(real, {"mine": few}, groupby="cell_type", progressbar=False)
 
 
 def test_shared_cells_and_dosages(screen: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,8 +20,10 @@ __all__ = ["align_genes", "require_same_genes"]
 logger = logging.getLogger(__name__)
 
 
-def align_genes(adata: AnnData, var_names: Sequence[str] | pd.Index) -> np.ndarray | None:
-    """Find the columns of an AnnData that hold the genes of a model.
+def align_genes(
+    adata: AnnData, var_names: Sequence[str] | pd.Index, *, name: str = "adata", genes_of: str | None = None
+) -> np.ndarray | None:
+    """Find the columns of an AnnData that hold the genes of a model, or of other cells.
 
     Parameters
     ----------
@@ -29,6 +31,10 @@ def align_genes(adata: AnnData, var_names: Sequence[str] | pd.Index) -> np.ndarr
         Cells to be given to a model. Genes that the model does not know are left out.
     var_names
         The G genes of the model, in its order.
+    name
+        What messages call the AnnData.
+    genes_of
+        What messages call the cells whose genes are wanted, if it is not a model that wants them.
 
     Returns
     -------
@@ -54,28 +60,34 @@ def align_genes(adata: AnnData, var_names: Sequence[str] | pd.Index) -> np.ndarr
     if not found.is_unique:
         repeated = found[found.duplicated()].unique()
         raise ValueError(
-            f"adata.var_names holds {len(repeated)} names more than once: {shorten(repeated)}. Call "
-            "`adata.var_names_make_unique()`, or keep one column for each gene."
+            f"{name}.var_names holds {len(repeated)} names more than once: {shorten(repeated)}. Call "
+            f"`{name}.var_names_make_unique()`, or keep one column for each gene."
         )
     positions = found.get_indexer(wanted)
     missing = wanted[positions < 0]
     if len(missing):
+        source = genes_of or "the training data (`model.get_var_names()`)"
         raise ValueError(
-            f"{len(missing)} of the {len(wanted)} genes of the model are missing from adata.var_names: "
-            f"{shorten(missing)}.{_where_names_are(adata, wanted)} Give the cells with all genes of the training data "
-            "(`model.get_var_names()`), in any order and named in the same way."
+            f"{len(missing)} of the {len(wanted)} genes of {genes_of or 'the model'} are missing from "
+            f"{name}.var_names: {shorten(missing)}.{_where_names_are(adata, wanted, name)} Give the cells with all "
+            f"genes of {source}, in any order and named in the same way."
         )
-    logger.info("Genes brought into the order of the model: %d of %d columns are used.", len(wanted), adata.n_vars)
+    logger.info(
+        "Genes brought into the order of %s: %d of %d columns are used.",
+        genes_of or "the model",
+        len(wanted),
+        adata.n_vars,
+    )
     return positions.astype(np.int64)
 
 
-def _where_names_are(adata: AnnData, wanted: pd.Index) -> str:
+def _where_names_are(adata: AnnData, wanted: pd.Index, name: str) -> str:
     """Write a sentence on the names that the cells have, if none of the wanted ones is among them."""
     if adata.var_names.isin(wanted).any():
         return ""
     var: pd.DataFrame = adata.var  # type: ignore[assignment]
-    columns = [str(name) for name in var if var[name].astype(str).isin(wanted).any()]
-    hint = f"; such names are in adata.var[{columns[0]!r}]" if columns else ""
+    columns = [str(column) for column in var if var[column].astype(str).isin(wanted).any()]
+    hint = f"; such names are in {name}.var[{columns[0]!r}]" if columns else ""
     return f" The names here are {shorten(adata.var_names, 3)}{hint}."
 
 

@@ -95,7 +95,8 @@ def benchmark(
     TypeError
         If something in ``models`` is no model.
     ValueError
-        If there is nothing to test, names clash, or data do not fit.
+        If there is nothing to test, ``metrics`` is empty, ``max_cells`` is below 1 or ``seed`` below 0, names clash, or
+        data do not fit.
 
     Examples
     --------

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from anndata import AnnData
 from joblib import Parallel, delayed
 from scvi.utils import track
 
@@ -19,8 +20,6 @@ from pertcast.tl._truth import Truth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from anndata import AnnData
 
     from pertcast.tl._metric import Metric
     from pertcast.tl._sources import Source
@@ -119,8 +118,11 @@ def evaluate(
     ------
     KeyError
         If a column does not exist.
+    TypeError
+        If cells are not in an AnnData, or ``max_cells`` or ``seed`` is no whole number.
     ValueError
-        If names clash or are unknown, genes differ, there is nothing to score, or a context has no controls.
+        If names clash or are unknown, ``metrics`` is empty, ``max_cells`` is below 1 or ``seed`` below 0, genes are
+        missing, an AnnData has no cells, there is nothing to score, or a context has no controls.
 
     Examples
     --------
@@ -132,6 +134,11 @@ def evaluate(
     ['NoEffect', 'ceiling', 'predicted']
     """
     wanted = select_metrics(metrics)
+    if not isinstance(predicted, AnnData | Mapping):
+        raise TypeError(
+            "`predicted` must be an AnnData, or a mapping from the names of models to an AnnData each, but it is a "
+            f"{type(predicted).__name__}."
+        )
     columns, controls = screen_columns(control, perturbation_key, groupby, dosage_key, batch_key)
     candidates = [("control", controls)] if controls is not None else [("real", real)]
     if controls is None and train is not None:

@@ -70,7 +70,7 @@ def select_metrics(names: str | Sequence[str] | None) -> list[Metric]:
     Raises
     ------
     ValueError
-        If a name is neither a metric nor a group.
+        If a name is neither a metric nor a group, or there is none.
     """
     if names is None:
         return list(METRICS.values())
@@ -84,6 +84,8 @@ def select_metrics(names: str | Sequence[str] | None) -> list[Metric]:
                 f"{', '.join(groups)}."
             )
         wanted |= {key: metric for key, metric in METRICS.items() if name in (key, metric.group)}
+    if not wanted:
+        raise ValueError("`metrics` is empty. Name at least one metric or group, or leave it out for all.")
     return list(wanted.values())
 
 

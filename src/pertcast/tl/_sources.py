@@ -61,7 +61,8 @@ class AnnDataSource:
 
     def __init__(self, name: str, adata: AnnData, truth: Truth) -> None:
         self.name = name
-        self._cells = LabelledCells(adata, truth.columns, f"predicted[{name!r}]", var_names=truth.var_names)
+        what = "predicted" if name == "predicted" else f"predicted[{name!r}]"
+        self._cells = LabelledCells(adata, truth.columns, what, var_names=truth.var_names, genes_of="`real`")
         self._is_point = bool(adata.uns.get("pertcast", {}).get("is_point", False))
 
     def predict(self, truth: Truth, condition: Condition) -> PredictedPopulation:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pertcast._numbers import check_whole
 from pertcast.data._messages import did_you_mean, shorten
 from pertcast.tl._labelled import LabelledCells
 
@@ -46,8 +47,9 @@ class Truth:
 
     Raises
     ------
-    KeyError, ValueError
-        If a label is missing, there are no perturbed cells, or a context has no controls.
+    KeyError, TypeError, ValueError
+        If a number is out of its range, something is no AnnData with cells, a label is missing, there are no perturbed
+        cells, or a context has no controls.
     """
 
     def __init__(
@@ -61,7 +63,8 @@ class Truth:
         max_cells: int = 1000,
         seed: int = 0,
     ) -> None:
-        self.columns, self.max_cells, self.seed = columns, max_cells, seed
+        self.columns = columns
+        self.max_cells, self.seed = check_whole("max_cells", max_cells), check_whole("seed", seed, least=0)
         self.real = LabelledCells(real, columns, "real", layer=layer)
         self.var_names = self.real.var_names
         if not self.real.rows:
@@ -78,7 +81,7 @@ class Truth:
         for what, cells in others:
             found = self.real
             if cells is not self.real.adata:
-                found = LabelledCells(cells, self.columns, what, layer=layer, var_names=self.var_names)
+                found = self._others(cells, what, layer)
             missing = self.real.contexts - found.control_rows.keys()
             if not missing:
                 return found
@@ -91,6 +94,10 @@ class Truth:
             f"There are no control cells ({key!r} equal to {control!r}) for {shorten(sorted(missing))}. Shifts are "
             f"measured against controls of the same context: {fix}."
         )
+
+    def _others(self, cells: AnnData, what: str, layer: str | None) -> LabelledCells:
+        """Cells in the genes of the measured ones."""
+        return LabelledCells(cells, self.columns, what, layer=layer, var_names=self.var_names, genes_of="`real`")
 
     def control_rows(self, condition: Condition) -> np.ndarray:
         """Rows of the controls of a condition, which the measured and every predicted side share.
@@ -138,7 +145,7 @@ class Truth:
         """
         if train is None:
             return {context: self._centroid_of_real(context) for context in self.real.contexts}
-        cells = LabelledCells(train, self.columns, "train", layer=layer, var_names=self.var_names)
+        cells = self._others(train, "train", layer)
         self._warn_of_shared_cells(cells)
         control_means = {context: cells.mean(rows) for context, rows in cells.control_rows.items()}
         shifts = []
