@@ -50,7 +50,10 @@ def baseline_classes(names: Sequence[str] | str = "all") -> dict[str, type[Basel
 
 
 def light_copy(adata: AnnData) -> AnnData:
-    """AnnData with the same expression in memory, to register without writing into that of the user."""
+    """AnnData with the same expression in memory, to register without writing into that of the user.
+
+    The matrices of a view are made anew at every access. Several copies of it share theirs if they are made from one.
+    """
     layers = {name: adata.layers[name] for name in adata.layers.keys() if name is not None}
     obs: Any = adata.obs.copy()
     var: Any = adata.var.copy()
@@ -93,13 +96,14 @@ def fit_models(
     that cannot be trained raises.
     """
     sources, said = [], set[str]()
+    shared = light_copy(adata)
     bar = track(list(models.items()), description="Training", disable=not (progressbar and models), style="tqdm")
     for name, model in bar:
         if progressbar:
             bar.set_description(f"Training {name}", refresh=False)
         try:
             with logged_once(said):
-                fitted = _fit(model, light_copy(adata), setup, train_kwargs or {}, seed)
+                fitted = _fit(model, light_copy(shared), setup, train_kwargs or {}, seed)
         except ValueError as error:
             if role == "model":
                 raise
