@@ -184,6 +184,13 @@ def test_embeddings(trained: pc.PerturbDiff, screen: Any) -> None:
     shuffled = screen[np.random.default_rng(0).permutation(screen.n_obs)].copy()
     again = trained.get_population_embedding(shuffled).loc[populations.index]
     np.testing.assert_allclose(again, populations, atol=1e-5)
+    spelled = screen.copy()
+    combined = np.flatnonzero(spelled.obs["perturbation"].str.contains("+", regex=False))
+    spelled.obs["perturbation"] = spelled.obs["perturbation"].astype(str)
+    first, second = spelled.obs["perturbation"].iloc[combined[0]].split("+")
+    spelled.obs.iloc[combined[::2], spelled.obs.columns.get_loc("perturbation")] = f"{second} + {first}"
+    pd.testing.assert_frame_equal(trained.get_population_embedding(spelled), populations, atol=1e-5)
+    assert len(trained.get_population_embedding(spelled, groupby="perturbation")) == 5
     table = trained.get_perturbation_embedding()
     assert list(table.index) == ["pert_0", "pert_1", "pert_2"]
     assert np.isfinite(table.to_numpy()).all()

@@ -76,6 +76,21 @@ class TestDotplot:
         colors = [to_hex(tick.get_color()).upper() for tick in ax.get_yticklabels()]
         assert colors == [COLORS["observed"], COLORS["predicted"]] * 2
 
+    def test_spellings_of_a_combination_are_one_group(self, screen: dict[str, Any]) -> None:
+        named = pl.dotplot(**screen, groupby="perturbation")
+        screen["real"].obs["perturbation"] = screen["real"].obs["perturbation"].replace({"x": "b+a"})
+        screen["real"].obs.iloc[:3, 0] = "a + b"
+        screen["predicted"].obs["perturbation"] = screen["predicted"].obs["perturbation"].replace({"x": "a+b"})
+        ax = pl.dotplot(**screen, groupby="perturbation")
+        assert texts(ax.get_yticklabels()) == ["a+b  observed", "a+b  predicted", "y  observed", "y  predicted"]
+        np.testing.assert_allclose(ax.collections[0].get_array(), named.collections[0].get_array())
+
+    def test_labels_that_are_no_perturbations_stay(self, screen: dict[str, Any]) -> None:
+        for cells in (screen["real"], screen["predicted"]):
+            cells.obs["cell_type"] = cells.obs["cell_type"].replace({"A": "CD8+", "B": "T+B doublet"})
+        ax = pl.dotplot(**screen, groupby="cell_type")
+        assert texts(ax.get_yticklabels()) == ["CD8+  observed", "T+B doublet  observed", "T+B doublet  predicted"]
+
     def test_genes_have_the_largest_mean_measured_shift(self, screen: dict[str, Any]) -> None:
         ax = pl.dotplot(**screen, groupby="perturbation", n_genes=5)
         real, origin = screen["real"], screen["control"].X.mean(0)

@@ -128,6 +128,14 @@ class TestDistanceMatrix:
         expected = tl.energy_distance(x, y)
         np.testing.assert_allclose(ax.get_images()[0].get_array(), [[0, expected], [expected, 0]])
 
+    def test_spellings_of_a_combination_are_one_population(self, screen: dict[str, Any]) -> None:
+        expected = pl.distance_matrix(screen["real"], "perturbation", cluster=False).get_images()[0].get_array()
+        screen["real"].obs["perturbation"] = screen["real"].obs["perturbation"].replace({"x": "b+a"})
+        screen["real"].obs.iloc[:3, 0] = "a+b"
+        ax = pl.distance_matrix(screen["real"], "perturbation", cluster=False)
+        assert texts(ax.get_yticklabels()) == ["a+b", "y"]
+        np.testing.assert_allclose(ax.get_images()[0].get_array(), expected)
+
     def test_table_of_pertpy(self, screen: dict[str, Any]) -> None:
         import pertpy as pt  # slow to import
 

@@ -13,6 +13,7 @@ from mudata import MuData
 from pertcast._numbers import check_whole
 from pertcast.data import screen_metadata_from_registry
 from pertcast.data._checks import check_labels, require_column
+from pertcast.data._grammar import canonical_names
 from pertcast.data._keys import ScreenKeys
 from pertcast.model._encode import encode_cells
 
@@ -86,7 +87,7 @@ class CellMixin:
     def _populations(
         self, adata: AnnData | MuData | None, groupby: str | Sequence[str] | None
     ) -> tuple[pd.MultiIndex, list[np.ndarray]]:
-        """Names of the populations that columns of ``obs`` make, and the rows of each."""
+        """Names of the populations that columns of ``obs`` make, perturbations by canonical name, and rows of each."""
         cells, keys = self._cells(adata), ScreenKeys.from_setup(screen_metadata_from_registry(self.registry).setup_args)
         arguments = ("perturbation_key", "cell_type_key", "batch_key")
         registered = {getattr(keys, argument): argument for argument in arguments if getattr(keys, argument)}
@@ -95,7 +96,13 @@ class CellMixin:
             raise ValueError("`groupby` is empty. Name a column of obs at least, or leave it out.")
         labels = {column: require_column(cells, keys, column, registered.get(column, "groupby")) for column in columns}
         for column, values in labels.items():
-            check_labels(values, column, allowed=keys.control if column == keys.perturbation_key else None)
+            if column != keys.perturbation_key:
+                check_labels(values, column)
+                continue
+            codes, spellings = check_labels(values, column, allowed=keys.control)
+            names, code_of = canonical_names(spellings, keys.control)
+            renamed = [names[code] for code in code_of]
+            labels[column] = pd.Series(pd.Categorical([renamed[code] for code in codes], list(dict.fromkeys(renamed))))
         table: Any = pd.DataFrame({column: values.array for column, values in labels.items()})
         groups = table.groupby(columns, observed=True).indices
         tuples = [name if isinstance(name, tuple) else (name,) for name in groups]
@@ -154,6 +161,7 @@ class EmbeddingMixin(LatentMixin):
             Cells, perturbed or not; the training data by default.
         groupby
             Columns of ``obs`` whose combinations are the populations; by default perturbation, cell type and batch.
+            ``A+B`` and ``B+A`` are one perturbation.
 
         Returns
         -------

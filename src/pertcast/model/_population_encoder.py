@@ -266,6 +266,7 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
             Cells, perturbed or not; the training data by default.
         groupby
             Columns of ``obs`` whose combinations are the populations; by default perturbation, cell type and batch.
+            ``A+B`` and ``B+A`` are one perturbation.
 
         Returns
         -------

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import scipy.sparse as sp
 
+from pertcast.data._grammar import canonical_name, parse_perturbation
 from pertcast.data._messages import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import pandas as pd
     from anndata import AnnData
@@ -21,6 +22,7 @@ __all__ = [
     "gene_positions",
     "largest",
     "obs_column",
+    "one_spelling",
     "require_same_genes",
     "subsample",
 ]
@@ -97,6 +99,31 @@ def obs_column(adata: AnnData, key: str, name: str) -> pd.Series:
         columns = ", ".join(repr(str(column)) for column in obs.columns)
         raise KeyError(f"No column {key!r} in `{name}.obs`, which has {columns or 'no columns'}.")
     return obs[key].astype(str)
+
+
+def one_spelling(labels: Iterable[str], control: str = "control") -> dict[str, str]:
+    """Map labels to names: the spellings of a combination to its canonical name, all others to themselves.
+
+    Parameters
+    ----------
+    labels
+        Labels of a column, perturbations or others.
+    control
+        Label of unperturbed cells.
+
+    Examples
+    --------
+    >>> one_spelling(["B+A", "A+B", "T+NK doublet", "CD8+"])
+    {'A+B': 'A+B', 'B+A': 'A+B', 'CD8+': 'CD8+', 'T+NK doublet': 'T+NK doublet'}
+    """
+    spellings: dict[str, list[str]] = {}
+    for label in sorted(set(labels)):
+        try:
+            name = canonical_name(parse_perturbation(label, control), control)
+        except ValueError:  # no perturbation
+            name = label
+        spellings.setdefault(name, []).append(label)
+    return {label: name if len(found) > 1 else label for name, found in spellings.items() for label in found}
 
 
 def gene_positions(adata: AnnData, genes: str | Sequence[str]) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pertcast.data._messages import shorten
-from pertcast.pl._cells import expression, obs_column, subsample
+from pertcast.pl._cells import expression, obs_column, one_spelling, subsample
 from pertcast.pl._style import COLORS, finish, get_axes, labels
 from pertcast.tl import energy_distance
 
@@ -48,7 +48,7 @@ def distance_matrix(
         Square table of distances, such as that of ``pertpy.tools.Distance.pairwise``, or cells, whose energy
         distances are then computed, see :func:`pertcast.tl.energy_distance`.
     groupby
-        Column of ``obs`` whose labels are the populations; needed for cells.
+        Column of ``obs`` whose labels are the populations; needed for cells. ``A+B`` and ``B+A`` are one population.
     control
         Label that is written in grey. Labels that hold the word "observed" are blue, those with "predicted" orange.
     layer
@@ -92,7 +92,7 @@ def distance_matrix(
     elif groupby is None:
         raise ValueError("`groupby` is needed to tell populations apart: name a column of `obs`.")
     else:
-        table = _energy_distances(data, groupby, layer, max_cells, seed)
+        table = _energy_distances(data, groupby, control, layer, max_cells, seed)
     if cluster and len(table) > 2:
         from scipy.cluster.hierarchy import leaves_list, linkage
         from scipy.spatial.distance import squareform
@@ -138,9 +138,12 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _energy_distances(adata: AnnData, groupby: str, layer: str | None, max_cells: int, seed: int) -> pd.DataFrame:
+def _energy_distances(
+    adata: AnnData, groupby: str, control: str, layer: str | None, max_cells: int, seed: int
+) -> pd.DataFrame:
     """Energy distances of all pairs of populations; that of a population and itself is 0."""
     labels, X = obs_column(adata, groupby, "data"), expression(adata, layer, "data")
+    labels = labels.map(one_spelling(labels.unique(), control))
     names, rng = sorted(labels.unique()), np.random.default_rng(seed)
     if len(names) < 2:
         raise ValueError(f"Distances need at least 2 populations, but {groupby!r} holds {names}.")

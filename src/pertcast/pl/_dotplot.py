@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from pertcast.pl._cells import expression, gene_positions, largest, obs_column, require_same_genes
+from pertcast.pl._cells import expression, gene_positions, largest, obs_column, one_spelling, require_same_genes
 from pertcast.pl._style import COLORS, EFFECT_CMAP, finish, get_axes, labels
 from pertcast.tl import mean_shift
 
@@ -57,7 +58,8 @@ def dotplot(
         Genes to plot; by default those with the largest measured shift, averaged over groups as absolute values.
     groupby
         Column of ``obs`` of ``real`` and ``predicted`` whose labels are the groups, such as the perturbation; one
-        group by default. Groups without measured or without predicted cells have one row.
+        group by default. Groups without measured or without predicted cells have one row. ``A+B`` and ``B+A`` are one
+        group.
     control_groupby
         Column of ``obs`` of all three with the context; a group is then compared with the controls of its contexts,
         each weighted by its cells. By default all controls are used together.
@@ -96,12 +98,17 @@ def dotplot(
     ['observed', 'predicted']
     """
     require_same_genes(real=real, predicted=predicted, control=control)
+    columns = {
+        name: pd.Series("", cells.obs_names) if groupby is None else obs_column(cells, groupby, name)
+        for name, cells in (("real", real), ("predicted", predicted))
+    }
+    named = one_spelling(label for column in columns.values() for label in column.unique())
     controls = _Controls(control, control_groupby, expression(control, real_layer, "control"))
     rows: list[tuple[str, str, np.ndarray, np.ndarray]] = []
     for kind, adata, layer in (("observed", real, real_layer), ("predicted", predicted, predicted_layer)):
         name = "real" if kind == "observed" else kind
         X = expression(adata, layer, name)
-        column = np.repeat("", adata.n_obs) if groupby is None else obs_column(adata, groupby, name).to_numpy()
+        column = columns[name].map(named).to_numpy()
         for group in np.unique(column):
             cells = X[column == group]
             shift = mean_shift(cells, controls.mean(adata[column == group], name))
