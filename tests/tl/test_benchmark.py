@@ -118,12 +118,21 @@ def test_every_kind_of_split_with_every_baseline(kind: Any) -> None:
         ({"split_key": "fold"}, KeyError, "fold"),
         ({"baselines": ["PerturbationShit"]}, ValueError, "Did you mean 'PerturbationShift'"),
         ({"models": [3]}, TypeError, "model class"),
+        ({"models": pc.PopulationEncoder}, TypeError, "'PopulationEncoder' is .*, which has no 'predict'"),
+        (
+            {"models": [pc.PerturbDiff, pc.baselines.PerturbedMean], "train_kwargs": QUICK},
+            TypeError,
+            "'steps_per_epoch', .* which the `train` of the model 'PerturbedMean' does not take.*`baselines`",
+        ),
         ({"metrics": []}, ValueError, "`metrics` is empty"),
         ({"max_cells": 0}, ValueError, "`max_cells` must be at least 1"),
         ({"seed": None}, TypeError, "`seed` must be a whole number"),
     ],
 )
-def test_bad_requests(screen: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_bad_requests(
+    screen: Any, options: dict[str, Any], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pertcast.tl._benchmark.fit_models", None)  # nothing is trained
     with pytest.raises(error, match=message):
         run(options.pop("models", []), screen, **options)
 
@@ -138,6 +147,14 @@ def test_models_of_one_class_need_names(screen: Any) -> None:
     scores = run({"one": shift, "two": small}, screen)
     assert set(scores["model"]) >= {"one", "two"}
     assert "PerturbationShift" in set(run([small], screen, baselines=[])["model"])  # not "partial"
+
+
+def test_trained_baselines_need_no_arguments_of_training(screen: Any) -> None:
+    pc.baselines.PerturbedMean.setup_anndata(adata := screen.copy(), split_key="split", **SETUP)
+    model = pc.baselines.PerturbedMean(adata)
+    model.train()
+    scores = run([model], adata, train_kwargs={"steps_per_epoch": 2}, baselines=[])
+    assert "PerturbedMean" in set(scores["model"])
 
 
 @pytest.mark.parametrize("stored", [False, True])

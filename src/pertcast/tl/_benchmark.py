@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,8 @@ def benchmark(
     baselines
         Names of classes in :mod:`pertcast.baselines`; all by default.
     train_kwargs
-        Arguments of ``train`` for the models, not for the baselines.
+        Arguments of ``train`` for the models that are trained here, all of which must take them. Those named in
+        ``baselines`` are trained without.
     task
         Name of the task for the table; by default what the split says it holds out.
     max_cells
@@ -93,7 +95,8 @@ def benchmark(
     KeyError
         If a column does not exist.
     TypeError
-        If something in ``models`` is no model.
+        If something in ``models`` is no model or has no ``predict``, the ``train`` of a model does not take one of
+        ``train_kwargs``, or ``max_cells`` or ``seed`` is no whole number. All this is checked before any training.
     ValueError
         If there is nothing to test, ``metrics`` is empty, ``max_cells`` is below 1 or ``seed`` below 0, names clash, or
         data do not fit.
@@ -163,6 +166,8 @@ def train_models(
         As in :func:`benchmark`.
     """
     named = named_models(models)
+    for name, model in named.items():
+        _check_model(name, model, train_kwargs or {})
     chosen = baseline_classes(baselines)
     chosen.pop(NoEffectSource.name, None)
     chosen = {name: each for name, each in chosen.items() if name not in named}
@@ -185,6 +190,27 @@ def train_models(
     fit: dict[str, Any] = {"seed": seed, "progressbar": progressbar}
     sources = fit_models(named, adata, arguments, role="model", train_kwargs=train_kwargs, **fit)
     return truth, sources + fit_models(chosen, adata, arguments, role="baseline", **fit)
+
+
+def _check_model(name: str, model: Any, train_kwargs: Mapping[str, Any]) -> None:
+    """Raise unless something can be trained with these arguments, and predicts."""
+    cls = model_class(model)
+    needed = ("train", "predict") if cls is None else ("setup_anndata", "train", "predict")
+    missing = [each for each in needed if not hasattr(cls or model, each)]
+    if missing:
+        raise TypeError(
+            f"`models` must hold model classes or models that predict cells, but {name!r} is {model!r}, which has no "
+            f"{shorten(missing)}. Leave it out."
+        )
+    if cls is None and getattr(model, "is_trained_", False):
+        return
+    parameters = inspect.signature((cls or model).train).parameters
+    stray = [each for each in train_kwargs if each not in parameters]
+    if stray and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        raise TypeError(
+            f"`train_kwargs` holds {shorten(stray)}, which the `train` of the model {name!r} does not take. Leave it "
+            "out, give that model trained, or name it in `baselines`, which are trained without `train_kwargs`."
+        )
 
 
 def _check_unseen(name: str, model: Any, test_cells: pd.Index, split_key: str) -> None:
