@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,6 +118,8 @@ class TestBenchmark:
             ([], "needs --cell-type-key"),
             (["--cell-type-key", "cell_type", "--hold-out", "type_9"], "type_9"),
             (["--cell-type-key", "cell_type", "--models", "PerturbDif"], "Unknown model 'PerturbDif'"),
+            (["--cell-type-key", "cell_type", "--models", "PopulationEncoder"], "which has no 'predict'"),
+            (["--cell-type-key", "cell_type", "--layer", "counts", "--normalize"], "--layer counts is read in place"),
         ],
     )
     def test_bad_requests_end_with_a_message(self, file: Path, tmp_path: Path, words: list[str], message: str) -> None:
@@ -129,6 +132,19 @@ class TestBenchmark:
         counts.write_h5ad(tmp_path / "counts.h5ad")
         with pytest.raises(SystemExit, match="counts.h5ad holds raw counts.*Add --normalize"):
             main(["benchmark", str(tmp_path / "counts.h5ad"), "--cell-type-key", "cell_type"])
+
+    def test_what_is_no_anndata_with_expression_is_refused(self, tmp_path: Path, screen: Any) -> None:
+        text, other, empty = (tmp_path / name for name in ("text.h5ad", "other.h5ad", "empty.h5ad"))
+        text.write_text("cells")
+        with h5py.File(other, "w") as file:
+            file["cells"] = [1, 2]
+        ad.AnnData(obs=screen.obs, var=screen.var, layers={"ln": screen.X}).write_h5ad(empty)
+        for path in (text, other):
+            with pytest.raises(SystemExit, match=rf"{path.name} cannot be read as an AnnData \(.h5ad\): "):
+                main(["benchmark", str(path), "--cell-type-key", "cell_type"])
+        for words in ([], ["--normalize"]):
+            with pytest.raises(SystemExit, match="empty.h5ad has no X. Name a layer with --layer; there are 'ln'"):
+                main(["benchmark", str(empty), "--cell-type-key", "cell_type", *words])
 
     def test_file_must_exist(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pertcast as pc
 from pertcast.data._matrix_checks import looks_like_counts
+from pertcast.data._messages import shorten
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,13 +66,21 @@ def run_benchmark(file: Path, out: Path, options: BenchmarkOptions) -> pd.DataFr
 
     Raises
     ------
-    KeyError, ValueError
-        If a column or name is unknown or the data do not fit.
+    KeyError, TypeError, ValueError
+        If the file holds no AnnData or no expression, a column or name is unknown, options exclude each other, or the
+        data do not fit.
     """
-    import anndata as ad
     import scanpy as sc
 
-    adata = ad.read_h5ad(file)
+    if options.normalize and options.layer is not None:
+        raise ValueError(
+            f"--normalize brings X to log-normalised values, but --layer {options.layer} is read in place of X. Leave "
+            "out --layer if X holds the counts, or --normalize if the layer is normalised."
+        )
+    adata = _read(file)
+    if options.layer is None and adata.X is None:
+        layers = [str(name) for name in adata.layers.keys() if name is not None]
+        raise ValueError(f"{file} has no X. Name a layer with --layer; there are {shorten(layers) or 'none'}.")
     if options.normalize:
         sc.pp.normalize_total(adata, target_sum=1e4)
         sc.pp.log1p(adata)
@@ -136,6 +145,17 @@ def format_summary(summary: pd.DataFrame, metric: str) -> str:
     chosen = chosen.sort_values("order", ascending=better != "higher")
     columns = ["model", "role", "mean", "low", "high", "n_conditions", "normalised"]
     return chosen[columns].to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+
+
+def _read(file: Path) -> AnnData:
+    """Read an AnnData, or say that the file holds none."""
+    import anndata as ad
+
+    try:
+        return ad.read_h5ad(file)
+    except Exception as error:  # what reading raises depends on how the file differs
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{file} cannot be read as an AnnData (.h5ad): {reason}") from error
 
 
 def _split(adata: AnnData, options: BenchmarkOptions, keys: dict[str, Any]) -> str:
