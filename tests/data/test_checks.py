@@ -309,6 +309,15 @@ def test_context_without_controls(make_screen: Callable[..., Any], toy_model: An
     assert_refused(toy_model, adata, ValueError, r"context\(s\) 'lonely'.*Add control cells", batch_key="donor")
 
 
+def test_labels_that_join_to_the_name_of_two_contexts(make_screen: Callable[..., Any], toy_model: Any) -> None:
+    adata = make_screen()
+    adata.obs["cell_type"] = adata.obs["cell_type"].replace({"B": "T | a"})
+    toy_model.setup_anndata(adata.copy())
+    assert_refused(
+        toy_model, adata, ValueError, r"'cell_type' holds the label 'T \| a'", categorical_covariate_keys=["sex"]
+    )
+
+
 def test_test_cells_do_not_count_as_controls(make_screen: Callable[..., Any], toy_model: Any) -> None:
     adata = make_screen()
     is_lost = (adata.obs["perturbation"] == "control") & (adata.obs["cell_type"] == "B")

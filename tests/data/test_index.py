@@ -164,6 +164,14 @@ def test_cross_codes_keep_only_combinations_with_cells() -> None:
     assert table.to_dict("list") == {"type": ["B", "T"], "sex": ["m", "f"]}
 
 
+@pytest.mark.parametrize("label", ["T | a", "T |", "| T", "|", " | "])
+def test_cross_codes_refuse_labels_that_make_joined_names_ambiguous(label: str) -> None:
+    codes = np.zeros(1, dtype=np.int32)
+    assert cross_codes({"type": (codes, [label])}, 1)[1] == (label,)
+    with pytest.raises(ValueError, match=r"Column 'type' holds the label .* several columns .*str\.replace"):
+        cross_codes({"sex": (codes, ["f"]), "type": (codes, [label])}, 1)
+
+
 def test_encode_labels_keeps_category_order_and_drops_unused() -> None:
     column = pd.Series(pd.Categorical(["z", "a", None], categories=["z", "unused", "a"]))
     codes, names = encode_labels(column)

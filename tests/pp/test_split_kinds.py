@@ -39,6 +39,15 @@ def test_context_is_cell_type_and_covariates_together(screen: Screen, parts: Par
     assert parts(adata, ["cell_type", "donor"]) == {"train": {"x f", "y m"}, "test": {"x m", "y f"}}
 
 
+def test_contexts_whose_joined_names_are_equal_are_refused(screen: Screen) -> None:
+    adata = screen(grid("A", "x y", "f m"))
+    adata.obs["cell_type"] = adata.obs["cell_type"].replace({"y": "x | a"})
+    split(adata, "context", cell_type_key="cell_type", hold_out="x | a")
+    adata.obs["donor"] = adata.obs["donor"].replace({"m": "a | f"})
+    with pytest.raises(ValueError, match=r"holds the label 'x \| a', but .* are joined by ' \| '"):
+        split(adata, "context", cell_type_key="cell_type", categorical_covariate_keys=["donor"], hold_out="x | a | f")
+
+
 def test_donor_is_held_out(screen: Screen, parts: Parts) -> None:
     adata = screen(grid("A B", "x y", "1 2 3"))
     adata.obs["donor"] = adata.obs["donor"].astype(int)

@@ -202,6 +202,13 @@ class TestDeltaTable:
         control = dense(screen[(screen.obs["perturbation"] == "control").to_numpy()].X)
         np.testing.assert_allclose(table.X[1], pc.tl.mean_shift(dense(screen[here].X), control), rtol=1e-12, atol=1e-14)
 
+    def test_contexts_whose_joined_names_are_equal_are_refused(self, setting: Setting) -> None:
+        screen = setting.screen.copy()
+        screen.obs["cell_type"] = screen.obs["cell_type"].astype(str).replace({"type_1": "type_0 | a"})
+        assert set(delta_table(screen, groupby="cell_type").obs["cell_type"]) == {"type_0", "type_0 | a"}
+        with pytest.raises(ValueError, match=r"'cell_type' holds the label 'type_0 \| a'"):
+            delta_table(screen, groupby=["cell_type", "donor"])
+
     def test_says_what_is_missing(self, setting: Setting) -> None:
         with pytest.raises(ValueError, match="no control cells"):
             delta_table(setting.predicted)

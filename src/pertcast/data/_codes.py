@@ -63,6 +63,11 @@ def cross_codes(
     Codes (int32 of length N), the name of each combination (its labels joined by ``" | "``), and a table with the
     labels of each combination. Combinations are sorted by the codes of their labels.
 
+    Raises
+    ------
+    ValueError
+        If there are several columns and a label holds ``" | "``, so that two combinations may have one name.
+
     Examples
     --------
     >>> codes, names, table = cross_codes(
@@ -73,8 +78,22 @@ def cross_codes(
     """
     if not factors:
         return np.zeros(n_cells, dtype=np.int32), ("all",), pd.DataFrame(index=range(1))
+    if len(factors) > 1:
+        for column, (_, names) in factors.items():
+            _check_joinable(column, names)
     key = combine_codes([(codes, len(names)) for codes, names in factors.values()])
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
     table = pd.DataFrame({column: [names[code] for code in codes[first]] for column, (codes, names) in factors.items()})
     joined = tuple(NAME_SEPARATOR.join(row) for row in table.itertuples(index=False, name=None))
     return inverse.astype(np.int32), joined, table
+
+
+def _check_joinable(column: str, names: Sequence[str]) -> None:
+    """Raise if a label could be mistaken for several joined ones, or for the edge of one, such as ``"T |"``."""
+    for name in names:
+        if NAME_SEPARATOR in f" {name} ":
+            raise ValueError(
+                f"Column {column!r} holds the label {name!r}, but where several columns make up the context, their "
+                f"labels are joined by {NAME_SEPARATOR!r}, so that two contexts could have one name. Replace the '|': "
+                f"`adata.obs[{column!r}] = adata.obs[{column!r}].astype(str).str.replace('|', '/')`."
+            )
