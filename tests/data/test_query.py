@@ -148,6 +148,8 @@ def test_contexts_restrict(controls: Any, metadata: Any) -> None:
         ControlQuery.from_adata(controls, metadata, contexts=["mon"])
     with pytest.raises(ValueError, match="`contexts` is empty"):
         ControlQuery.from_adata(controls, metadata, contexts=[])
+    with pytest.raises(TypeError, match="`contexts` must be a name or a list of names, but found 1. Names .*: '1'"):
+        ControlQuery.from_adata(controls, metadata, contexts=1)  # type: ignore[arg-type]
 
 
 def test_labels_of_perturbed_cells_do_not_matter(adata: Any, metadata: Any) -> None:
@@ -206,6 +208,11 @@ def test_errors_name_what_is_wrong(
     spoil(controls)
     with pytest.raises(error, match=message):
         ControlQuery.from_adata(controls, metadata)
+
+
+def test_an_anndata_without_cells_is_refused(controls: Any, metadata: Any) -> None:
+    with pytest.raises(ValueError, match="The AnnData has no cells"):
+        ControlQuery.from_adata(controls[:0], metadata)
 
 
 def test_genes_must_be_there_and_unique(controls: Any, metadata: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -126,13 +127,16 @@ class ControlQuery:
         KeyError
             If a column or layer does not exist.
         TypeError
-            If the object is no AnnData or MuData, or the expression is not in memory.
+            If the object is no AnnData or MuData, the expression is not in memory, or ``contexts`` is neither a name nor
+            a list of names.
         ValueError
-            If there are no control cells, one has no label, a gene is missing or repeated, a value is NaN or infinite,
-            the values are raw counts, or a context in ``contexts`` is not there.
+            If there are no cells or no controls, a control has no label, a gene is missing or repeated, a value is NaN
+            or infinite, the values are raw counts, or a context in ``contexts`` is not there.
         """
         keys = ScreenKeys.from_setup(metadata.setup_args)
         holder = _expression_holder(adata, keys)
+        if not holder.n_obs:
+            raise ValueError("The AnnData has no cells. Give the control cells to predict from.")
         is_control = _find_controls(adata, keys)
         rows = _by_name(holder.obs_names, np.flatnonzero(is_control))
 
@@ -299,6 +303,10 @@ def _select_contexts(
     """Codes of the contexts whose name, or cell type, is asked for."""
     if wanted is None:
         return list(range(len(names)))
+    if not isinstance(wanted, Iterable):
+        raise TypeError(
+            f"`contexts` must be a name or a list of names, but found {wanted!r}. Names are strings: {str(wanted)!r}."
+        )
     asked = {wanted} if isinstance(wanted, str) else {str(name) for name in wanted}
     if not asked:
         raise ValueError("`contexts` is empty. Name at least one, or leave it out to predict all.")
