@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anndata
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -56,6 +57,15 @@ class TestMeanExpression:
         assert low < heights[0]
         assert heights[-1] < high
         np.testing.assert_allclose(np.diff(heights), 0.05 * (high - low))
+
+    @pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix], ids=["dense", "sparse"])
+    def test_expression_in_a_file_is_refused(self, cells: dict[str, Any], tmp_path: Path, form: Any) -> None:
+        cells["real"].X = form(cells["real"].X)
+        cells["real"].write_h5ad(tmp_path / "real.h5ad")
+        cells["real"] = anndata.read_h5ad(tmp_path / "real.h5ad", backed="r")
+        with pytest.raises(TypeError, match=r"`real` must be in memory.*`real = real.to_memory\(\)`"):
+            pl.mean_expression(**cells)
+        cells["real"].file.close()
 
     def test_means(self, cells: dict[str, Any]) -> None:
         ax = pl.mean_expression(**cells, statistic="mean", n_labels=3)

@@ -46,3 +46,5 @@ def test_errors(history: dict[str, pd.DataFrame]) -> None:
         pl.training_history(history, "kl")
     with pytest.raises(ValueError, match="train the model first"):
         pl.training_history(SimpleNamespace(history=None))
+    with pytest.raises(ValueError, match="training logged nothing. Train without `logger=False`"):
+        pl.training_history(SimpleNamespace(history={}))

@@ -44,6 +44,8 @@ def expression(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sp.
     ------
     KeyError
         If there is no such layer.
+    TypeError
+        If the expression is not in memory.
     ValueError
         If there are no cells or no expression.
     """
@@ -52,6 +54,11 @@ def expression(adata: AnnData, layer: str | None, name: str) -> np.ndarray | sp.
     X = adata.X if layer is None else adata.layers[layer]
     if X is None or not adata.n_obs:
         raise ValueError(f"`{name}` holds {adata.n_obs} cells and {'no' if X is None else 'an'} expression matrix.")
+    if not (isinstance(X, np.ndarray) or sp.issparse(X)):
+        raise TypeError(
+            f"The expression of `{name}` must be in memory, but it is a {type(X).__name__}. Load it first: "
+            f"`{name} = {name}.to_memory()`."
+        )
     return cast("np.ndarray", X)
 
 

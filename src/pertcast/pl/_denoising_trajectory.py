@@ -79,6 +79,8 @@ def denoising_trajectory(
     ------
     KeyError
         If a column or layer does not exist.
+    TypeError
+        If the expression is not in memory.
     ValueError
         If the genes differ, an AnnData has no cells, or a cell lacks a step.
     """

@@ -78,6 +78,8 @@ def distance_matrix(
     ------
     KeyError
         If the column or layer does not exist.
+    TypeError
+        If the expression is not in memory.
     ValueError
         If the table is not square or lacks a value, ``groupby`` is missing, or there are fewer than 2 populations.
 

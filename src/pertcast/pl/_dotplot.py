@@ -86,6 +86,8 @@ def dotplot(
     ------
     KeyError
         If a layer or column does not exist.
+    TypeError
+        If the expression is not in memory.
     ValueError
         If a gene does not exist, the genes differ, an AnnData has no cells, or a context has no controls.
 

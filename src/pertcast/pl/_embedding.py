@@ -72,6 +72,8 @@ def embedding(
     ------
     KeyError
         If a layer does not exist.
+    TypeError
+        If the expression is not in memory.
     ValueError
         If the genes differ, there are fewer than 2 genes or 3 real cells, or an AnnData has no cells.
 

@@ -74,6 +74,8 @@ def gene_distribution(
     ------
     KeyError
         If a layer does not exist.
+    TypeError
+        If the expression is not in memory.
     ValueError
         If a gene does not exist, the genes differ, an AnnData has no cells, or a value is not finite.
 

@@ -73,6 +73,8 @@ def mean_expression(
     ------
     KeyError
         If a layer does not exist.
+    TypeError
+        If the expression is not in memory.
     ValueError
         If ``statistic`` is neither, the genes differ, an AnnData has no cells, or a value is not finite.
 

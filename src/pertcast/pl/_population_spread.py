@@ -79,6 +79,8 @@ def population_spread(
     ------
     KeyError
         If a column or layer does not exist.
+    TypeError
+        If the expression is not in memory.
     ValueError
         If a gene does not exist, the genes differ, or an AnnData has no cells.
 

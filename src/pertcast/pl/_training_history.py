@@ -54,7 +54,8 @@ def training_history(
     Raises
     ------
     ValueError
-        If nothing was logged, as for a model that is not trained, or not this metric.
+        If nothing was logged, as for a model that is not trained or was trained with ``logger=False``, or not this
+        metric.
 
     Examples
     --------
@@ -67,8 +68,10 @@ def training_history(
     from matplotlib.ticker import MaxNLocator
 
     found: Any = getattr(history, "history", history)
-    if not found:
+    if found is None:
         raise ValueError("There is no history: train the model first. Baselines have none.")
+    if not len(found):
+        raise ValueError("The history is empty: training logged nothing. Train without `logger=False`.")
     names = {
         "training": "train_loss" if metric == "loss" else f"{metric}_train",
         "validation": "validation_loss" if metric == "loss" else f"{metric}_validation",
