@@ -123,6 +123,26 @@ def test_names_leave_out_what_does_not_vary(cells: pd.DataFrame) -> None:
     assert ConditionIndex.from_codes([0, 1], ["control", "A"]).names() == ["control", "A"]
 
 
+def test_close_dosages_have_names_of_their_own() -> None:
+    dosages = [1, 0.1, 10, 0.0001, 1234567, 1234568, 1234569, 0.12345678, 0.12345679, 1e-9, 3e10]
+    codes = [1] * len(dosages)
+    names = ConditionIndex.from_codes([0, *codes], ["control", "A"], dosage=[0, *dosages]).names()[1:]
+    expected = {
+        "1",
+        "0.1",
+        "10",
+        "0.0001",
+        "1234567",
+        "1234568",
+        "1234569",
+        "0.12345678",
+        "0.12345679",
+        "1e-09",
+        "3e+10",
+    }
+    assert set(names) == {f"A | {text}" for text in expected}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

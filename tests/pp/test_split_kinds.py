@@ -115,6 +115,18 @@ def test_condition_may_name_a_dosage(screen: Screen, parts: Parts) -> None:
     assert parts(adata, by)["test"] == {"A x 0.1", "A x 10.0"}
 
 
+def test_close_dosages_are_units_of_their_own(screen: Screen, parts: Parts) -> None:
+    adata = screen(grid("A", "x y", "d1", "1234567 1234568 1234569"))
+    keys: dict[str, Any] = {"cell_type_key": "cell_type", "dosage_key": "dose"}
+    split(adata, "dosage", hold_out=1234568.0, **keys)
+    assert adata.uns["split"]["held_out"].tolist() == ["A | 1234568"]
+    assert parts(adata, "dose")["test"] == {"1234568.0"}
+    split(adata, "condition", hold_out=("A", "x", 1234568.0), **keys)
+    assert parts(adata, ["cell_type", "dose"])["test"] == {"x 1234568.0"}
+    with pytest.raises(ValueError, match="There are 1234567, 1234568, 1234569"):
+        split(adata, "dosage", hold_out=1, **keys)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_drawn_conditions_leave_each_perturbation_and_context_in_training(
     screen: Screen, parts: Parts, seed: int

@@ -198,6 +198,9 @@ class TestDeltaTable:
         table: Any = delta_table(screen, dosage_key="dosage")
         assert list(table.obs_names) == ["pert_0 | 0.5", "pert_0 | 10"]
         assert table.obs["dosage"].tolist() == [0.5, 10]
+        close = screen.copy()
+        close.obs["dosage"] = close.obs["dosage"].replace({0.5: 1234567, 10: 1234568})
+        assert list(delta_table(close, dosage_key="dosage").obs_names) == ["pert_0 | 1234567", "pert_0 | 1234568"]
         here = (screen.obs["dosage"] == 10).to_numpy()
         control = dense(screen[(screen.obs["perturbation"] == "control").to_numpy()].X)
         np.testing.assert_allclose(table.X[1], pc.tl.mean_shift(dense(screen[here].X), control), rtol=1e-12, atol=1e-14)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pertcast.data._codes import NAME_SEPARATOR
+from pertcast.data._dosages import dosage_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping
@@ -148,7 +149,7 @@ def unit_labels(index: ConditionIndex, conditions: np.ndarray, kind: HoldOutKind
         return [index.batch_names[code] for code in index.batch[conditions]]
     if kind == "condition":
         has_dosages = len(np.unique(index.dosage[~index.is_control])) > 1
-        dosage = [[f"{dosage:g}" for dosage in index.dosage[conditions]]] if has_dosages else []
+        dosage = [[dosage_name(dosage) for dosage in index.dosage[conditions]]] if has_dosages else []
         return [NAME_SEPARATOR.join(row) for row in zip(perturbation, *dosage, context, strict=True)]
     return perturbation
 

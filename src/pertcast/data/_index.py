@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pertcast.data._codes import NAME_SEPARATOR, combine_codes
+from pertcast.data._dosages import dosage_name
 from pertcast.data._factors import ScreenFactors
 from pertcast.data._grammar import canonical_names, parse_perturbation
 from pertcast.data._groups import RowGroups
@@ -239,7 +240,7 @@ class ConditionIndex:
         ids = np.arange(len(self)) if conditions is None else np.asarray(conditions, dtype=np.int64)
         parts = [[self.perturbation_names[code] for code in self.perturbation[ids]]]
         if len(np.unique(self.dosage[~self.is_control])) > 1:
-            parts.append([f"{dosage:g}" for dosage in self.dosage[ids]])
+            parts.append([dosage_name(dosage) for dosage in self.dosage[ids]])
         if len(self.context_names) > 1:
             parts.append([self.context_names[code] for code in self.context[ids]])
         if len(self.batch_names) > 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pertcast.data._dosages import dosage_name
 from pertcast.data._grammar import canonical_name, parse_perturbation
 from pertcast.data._messages import did_you_mean, shorten
 
@@ -105,7 +106,7 @@ def _with_dosage(index: ConditionIndex, units: Units, item: object) -> list[str]
         levels = np.unique(index.dosage[index.perturbed])
         raise ValueError(
             f"`hold_out` names the dosage {item}, at which there are no perturbed cells. There are "
-            f"{', '.join(f'{level:g}' for level in levels)}."
+            f"{', '.join(dosage_name(level) for level in levels)}."
         )
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pertcast.data._codes import NAME_SEPARATOR
+from pertcast.data._dosages import dosage_name
 from pertcast.data._holdout import unit_labels
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def units_of(index: ConditionIndex, kind: SplitKind) -> Units:
         labels = list(parts.values())
     elif kind == "dosage":
         pairs = zip(unit_labels(index, conditions, "perturbation"), index.dosage[conditions], strict=True)
-        labels = [(f"{name}{NAME_SEPARATOR}{dosage:g}",) for name, dosage in pairs]
+        labels = [(f"{name}{NAME_SEPARATOR}{dosage_name(dosage)}",) for name, dosage in pairs]
     else:
         labels = [(label,) for label in unit_labels(index, conditions, "batch" if kind == "donor" else kind)]
     units: Units = {}

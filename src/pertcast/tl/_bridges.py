@@ -13,6 +13,7 @@ from anndata import AnnData
 from anndata.utils import make_index_unique
 
 from pertcast.data._codes import NAME_SEPARATOR
+from pertcast.data._dosages import dosage_name
 from pertcast.data._matrix import row_major
 from pertcast.data._messages import shorten
 from pertcast.data._predicted import SOURCE_COLUMN, PredictedCells
@@ -259,7 +260,7 @@ def dosed_name(condition: Condition) -> str:
     condition
         Condition; its dosage may be ``None``.
     """
-    dosage = "" if condition.dosage is None else f"{NAME_SEPARATOR}{condition.dosage:g}"
+    dosage = "" if condition.dosage is None else f"{NAME_SEPARATOR}{dosage_name(condition.dosage)}"
     return condition.perturbation + dosage
 
 
