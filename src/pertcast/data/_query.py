@@ -127,8 +127,8 @@ class ControlQuery:
         KeyError
             If a column or layer does not exist.
         TypeError
-            If the object is no AnnData or MuData, the expression is not in memory, or ``contexts`` is neither a name nor
-            a list of names.
+            If the object is no AnnData or MuData, the expression is not in memory, or ``contexts`` is neither a name
+            nor a list of names.
         ValueError
             If there are no cells or no controls, a control has no label, a gene is missing or repeated, a value is NaN
             or infinite, the values are raw counts, or a context in ``contexts`` is not there.
