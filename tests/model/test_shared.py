@@ -180,7 +180,6 @@ def test_vectors_and_dosages(name: str) -> None:
     low, high = (dense(both[(both.obs["dosage"].astype(float) == dose).to_numpy()].X) for dose in (0.1, 1.0))
     assert np.abs(low.mean(0) - high.mean(0)).max() > 1e-2
     unseen = [dense(model.predict(controls, [each], dosages=1.0, progressbar=False).X) for each in ("pert_3", "pert_4")]
-    assert np.isfinite(unseen[0]).all()
     assert np.abs(unseen[0].mean(0) - unseen[1].mean(0)).max() > 1e-2
 
 

@@ -11,6 +11,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 from lightning.pytorch.callbacks import Callback
 
@@ -114,17 +115,37 @@ def test_saved_folder_holds_no_cell(trained: pc.PerturbDiff, tmp_path: Path) -> 
     adata: Any = trained.adata
     saved = (tmp_path / "model" / "model.pt").read_bytes()
     assert not any(name.encode() in saved for name in adata.obs_names[:50])
-    n_cells = adata.n_obs
     stored = torch.load(tmp_path / "model" / "model.pt", weights_only=False, map_location="cpu")
-    arrays = [value for value in stored["model_state_dict"].values() if hasattr(value, "shape")]
-    arrays += [value for value in _arrays(stored["attr_dict"]) if value.dtype.kind == "f"]
-    assert arrays
-    assert all(n_cells not in value.shape for value in arrays)
+    arrays = [value for value in _arrays(stored) if value.dtype.kind in "fiu"]
+    cells = adata.X.toarray()
+    of_genes = [value for value in arrays if adata.n_vars in value.shape]
+    assert len(of_genes) > 10  # weights, axes and means
+    assert _cells_among(arrays, cells) == 0
+    assert _cells_among([*arrays, cells[:3].astype(np.float64)], cells) == 3
+    assert _cells_among([*arrays, cells[3:5].T], cells) == 2
+    assert all(adata.n_obs not in value.shape for value in arrays)  # nor anything else for each cell
+
+
+def _cells_among(arrays: list[np.ndarray], cells: np.ndarray) -> int:
+    """How many rows or columns of arrays, or vectors, are one of the cells."""
+    known = {row.tobytes() for row in np.ascontiguousarray(cells, dtype=np.float32)}
+    n_genes, found = cells.shape[1], 0
+    for array in arrays:
+        for axis in np.flatnonzero(np.array(array.shape) == n_genes):
+            rows = np.moveaxis(array, axis, -1).reshape(-1, n_genes).astype(np.float32)
+            found += sum(row.tobytes() in known for row in rows)
+    return found
 
 
 def _arrays(thing: Any) -> list[np.ndarray]:
     if isinstance(thing, np.ndarray):
         return [thing]
+    if isinstance(thing, torch.Tensor):
+        return [thing.detach().numpy()]
+    if isinstance(thing, pd.DataFrame | pd.Series):
+        return [thing.to_numpy()]
+    if sp.issparse(thing):
+        return [thing.toarray()]
     if isinstance(thing, dict):
         return [a for value in thing.values() for a in _arrays(value)]
     if isinstance(thing, list | tuple):
@@ -220,8 +241,12 @@ def test_dosages_and_vectors_of_unseen_perturbations() -> None:
     controls = controls_of(adata)
     both = model.predict(controls, ["pert_0"], dosages={"pert_0": [0.1, 1.0]}, progressbar=False)
     assert sorted(set(both.obs["dosage"].astype(float))) == [0.1, 1.0]
-    unseen: Any = model.predict(controls, ["pert_4"], dosages=1.0, progressbar=False)
-    assert np.isfinite(unseen.X.toarray()).all()
+    low, high = (both[(both.obs["dosage"].astype(float) == dose).to_numpy()].to_df().mean() for dose in (0.1, 1.0))
+    assert np.abs(low - high).max() > 1e-2
+    one, other = (
+        model.predict(controls, [name], dosages=1.0, progressbar=False).to_df().mean() for name in ("pert_3", "pert_4")
+    )
+    assert np.abs(one - other).max() > 1e-2
 
 
 def test_neighbours_speak_for_a_perturbation_that_was_never_measured() -> None:
