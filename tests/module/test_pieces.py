@@ -48,6 +48,21 @@ def test_missing_axes_leave_features_at_zero() -> None:
     torch.testing.assert_close(noisy, torch.tensor([3 / math.sqrt(1.5), 0.0, 0.0]))
 
 
+def test_scores_are_not_rounded_under_autocast() -> None:
+    g = torch.Generator().manual_seed(0)
+    inputs = FixedInput(6, 4)
+    inputs.fit(torch.arange(6.0), torch.linalg.qr(torch.randn(6, 6, generator=g)).Q, torch.rand(6, generator=g))
+    cells, part, scale = torch.randn(2, 5, 6, generator=g), torch.full((2, 1, 1), 0.6), torch.tensor(1.7)
+    expected = inputs.clean(cells, scale), inputs.noisy(cells, part, part, scale)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (cells @ inputs.axes).dtype == torch.bfloat16
+        found = inputs.clean(cells, scale), inputs.noisy(cells, part, part, scale)
+        from_rounded = inputs.clean(cells.bfloat16(), scale)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    torch.testing.assert_close(from_rounded, inputs.clean(cells.bfloat16().float(), scale), rtol=0, atol=0)
+
+
 def test_learned_input_is_in_units_of_the_scale() -> None:
     cells, one = torch.tensor([[[2.0, 4.0]]]), torch.ones(1, 1, 1)
     inputs = LearnedInput(2)

@@ -97,6 +97,18 @@ def test_no_negative_expression(circle: np.ndarray) -> None:
     assert space.decode(codes, source - 3).min() == 0
 
 
+def test_codes_and_cells_are_not_rounded_under_autocast(fitted: AutoencoderSpace, circle: np.ndarray) -> None:
+    cells, codes = torch.from_numpy(circle[:30]), torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    expected = fitted.encode(cells), fitted.decode(codes, cells), fitted.reconstruct(codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fitted.encoder(cells).dtype == torch.bfloat16
+        found = fitted.encode(cells), fitted.decode(codes, cells), fitted.reconstruct(codes)
+        from_rounded = fitted.decode(codes.bfloat16(), cells)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    torch.testing.assert_close(from_rounded, fitted.decode(codes.bfloat16().float(), cells), rtol=0, atol=0)
+
+
 def test_registry() -> None:
     classes = [type(make_representation(name, 5, 3, nonnegative=True)) for name in REPRESENTATIONS]
     assert classes == [GeneSpace, PCASpace, AutoencoderSpace]

@@ -100,6 +100,19 @@ def test_bounds(cells: Tensor) -> None:
     torch.testing.assert_close(pca.decode(scores, cells), free.clamp_min(0), rtol=0, atol=0)
 
 
+def test_scores_and_cells_are_not_rounded_under_autocast(cells: Tensor) -> None:
+    pca = space(cells, normal(2, N_GENES, seed=3)).float()
+    single, scores = cells.float(), normal(60, 8, seed=5).float()
+    expected = pca.encode(single), pca.decode(scores, single), pca.reconstruct(scores)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (single @ pca.axes).dtype == torch.bfloat16
+        found = pca.encode(single), pca.decode(scores, single), pca.reconstruct(scores)
+        from_rounded = pca.decode(scores.bfloat16(), single)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    torch.testing.assert_close(from_rounded, pca.decode(scores.bfloat16().float(), single), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("nonnegative", [True, False])
 def test_genes_are_their_own_features(cells: Tensor, nonnegative: bool) -> None:
     genes = GeneSpace(N_GENES, nonnegative=nonnegative)

@@ -14,7 +14,8 @@ type Precision = Literal["32-true", "bf16-mixed"]
 def automatic_precision(accelerator: str) -> Precision:
     """Mixed bfloat16 where the device has units for it, and float32 elsewhere.
 
-    Weights, their averages and all distances stay in float32: only the products of the network are rounded.
+    Weights, their averages, the features of measured cells and all distances stay in float32: only the products of the
+    network are rounded.
 
     Parameters
     ----------

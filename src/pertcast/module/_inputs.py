@@ -19,7 +19,7 @@ class FixedInput(nn.Module):
     A cell x becomes :math:`V^\top (x - \mu) / s`, with s the largest standard deviation along an axis. A noisy cell
     :math:`\alpha x + \sigma c \epsilon`, c the scale of the data, becomes
     :math:`V^\top (x_t - \alpha \mu) / \sqrt{\alpha^2 \lambda_k + \sigma^2 c^2}` along axis k with variance
-    :math:`\lambda_k` (preconditioning as in Karras et al. 2022, for each axis).
+    :math:`\lambda_k` (preconditioning as in Karras et al. 2022, for each axis). The scores are not rounded by autocast.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class FixedInput(nn.Module):
 
     def clean(self, cells: Tensor, scale: Tensor) -> Tensor:
         """Input features of cells without noise, [..., K] to [..., F]; the scale of the data is not needed."""
-        return (cells @ self.axes - self.mean @ self.axes) / self.variance.max().sqrt()
+        return (self._scores(cells) - self._scores(self.mean)) / self.variance.max().sqrt()
 
     def noisy(self, cells: Tensor, alpha: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
         r"""Input features of noisy cells in the units of the representation, [B, M, K] to [B, M, F].
@@ -79,7 +79,11 @@ class FixedInput(nn.Module):
             Scale c of the data, scalar.
         """
         spread = (alpha.square() * self.variance + (sigma * scale).square()).sqrt()
-        return (cells @ self.axes - alpha * (self.mean @ self.axes)) / spread
+        return (self._scores(cells) - alpha * self._scores(self.mean)) / spread
+
+    def _scores(self, cells: Tensor) -> Tensor:
+        with torch.autocast(self.axes.device.type, enabled=False):
+            return cells.to(self.axes.dtype) @ self.axes
 
 
 class LearnedInput(nn.Module):

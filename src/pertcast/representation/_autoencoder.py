@@ -33,6 +33,7 @@ class AutoencoderSpace(Representation):
     The autoencoder of Conditional Monge Gap (arXiv 2504.08328) has layers of 512 units and a code of 50; a layer has
     no more units here than there are genes, but at least 128. Encoding is :math:`z = E(x)`. Decoding carries the
     residual of the cell s it starts from: :math:`x = s + D(z) - D(E(s))`, so a cell that keeps its code is unchanged.
+    Neither is rounded by autocast.
 
     Parameters
     ----------
@@ -104,7 +105,8 @@ class AutoencoderSpace(Representation):
 
     def encode(self, cells: Tensor) -> Tensor:
         """Codes, [..., G] to [..., K]."""
-        return self.encoder((cells - self.mean) / self.spread)
+        with torch.autocast(self.mean.device.type, enabled=False):
+            return self.encoder((cells - self.mean) / self.spread)
 
     def bound(self, features: Tensor) -> Tensor:
         """Return the features: codes have no bounds, [..., K]."""
@@ -112,7 +114,8 @@ class AutoencoderSpace(Representation):
 
     def decode(self, features: Tensor, source: Tensor) -> Tensor:
         """Cells with given codes and the residual of their sources, [..., K] and [..., G] to [..., G]."""
-        change = self.decoder(features) - self.decoder(self.encode(source))
+        with torch.autocast(self.mean.device.type, enabled=False):
+            change = self.decoder(features.to(self.mean.dtype)) - self.decoder(self.encode(source))
         cells = source + self.spread * change
         return cells.relu() if self.nonnegative else cells
 
@@ -123,7 +126,8 @@ class AutoencoderSpace(Representation):
 
     def reconstruct_freely(self, features: Tensor) -> Tensor:
         """Cells with given codes and no residual, also below 0, [..., K] to [..., G]."""
-        return self.mean + self.spread * self.decoder(features)
+        with torch.autocast(self.mean.device.type, enabled=False):
+            return self.mean + self.spread * self.decoder(features.to(self.mean.dtype))
 
 
 def _layers(n_inputs: int, width: int, n_outputs: int) -> nn.Sequential:

@@ -21,6 +21,7 @@ class PCASpace(Representation):
 
     Encoding is :math:`z = V^\top (x - \mu)`. Decoding carries the residual of the cell s it starts from:
     :math:`x = s + V (z - V^\top (s - \mu))`, so what the axes miss is that of a real cell and not of an average one.
+    Neither is rounded by autocast.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ class PCASpace(Representation):
 
     def encode(self, cells: Tensor) -> Tensor:
         """Scores, [..., G] to [..., K]."""
-        return (cells - self.mean) @ self.axes
+        with torch.autocast(self.axes.device.type, enabled=False):
+            return (cells - self.mean) @ self.axes
 
     def bound(self, features: Tensor) -> Tensor:
         """Return the features: scores have no bounds, [..., K]."""
@@ -71,7 +73,8 @@ class PCASpace(Representation):
 
     def decode(self, features: Tensor, source: Tensor) -> Tensor:
         """Cells with given scores and the residual of their sources, [..., K] and [..., G] to [..., G]."""
-        cells = source + (features - self.encode(source)) @ self.axes.T
+        with torch.autocast(self.axes.device.type, enabled=False):
+            cells = source + (features - self.encode(source)) @ self.axes.T
         return cells.relu() if self.nonnegative else cells
 
     def reconstruct(self, features: Tensor) -> Tensor:
