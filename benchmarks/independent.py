@@ -1,9 +1,9 @@
-"""Energy distance less what predicted cells share: python benchmarks/independent.py --out FOLDER [--seeds 3].
+"""Energy distance less what predicted cells share: python benchmarks/independent.py --out FOLDER [--seeds 1].
 
 FOLDER is that of `quality.py`, whose best baselines and ceilings are shown beside it. The energy distance is that of
 the distribution that cells come from only if they were drawn independently of each other. Predicted cells are not: a
-population is given its mean and its numbers of expressing cells, so its cells lie more evenly than a sample does, and
-the mean distance W between them is too large. Populations predicted from disjoint halves of the controls, with seeds of
+population is forecast as a whole, with its mean and its numbers of expressing cells, so its cells lie more evenly than
+a sample does, and the mean distance W between them is too large. Populations predicted from disjoint halves of the controls, with seeds of
 their own, are independent of each other. W within them less W between them is the excess at half as many controls;
 half of it, because it goes with one over the number of cells, is added to the distance. Baselines that move control
 cells have no excess.
@@ -147,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder with the results of quality.py")
     parser.add_argument("--tasks", nargs="+", help="first words of task names; all by default")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--splits", type=int, default=None, help="at most so many splits of a task")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
