@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pertcast.nn import ControlEncoder, TimeEmbedding, attend, sinusoid
+from pertcast.nn import ControlEncoder, ControlEncoding, TimeEmbedding, attend, sinusoid
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -59,3 +59,12 @@ def test_tokens_and_summary_of_controls() -> None:
     torch.testing.assert_close(encoding.summary, encoder.summary(mean))
     twice = encoder(control.repeat(1, 2, 1), mask.repeat(1, 2))
     torch.testing.assert_close(twice.tokens, encoding.tokens)
+
+
+def test_expanding_an_encoding_copies_nothing() -> None:
+    encoding = ControlEncoding(normal(1, 3, 4), normal(1, 4))
+    shared = encoding.expand(5)
+    assert shared.tokens.shape == (5, 3, 4)
+    assert shared.summary.shape == (5, 4)
+    assert shared.tokens.data_ptr() == encoding.tokens.data_ptr()
+    assert all(torch.equal(row, encoding.summary[0]) for row in shared.summary)

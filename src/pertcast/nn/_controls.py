@@ -24,6 +24,10 @@ class ControlEncoding(NamedTuple):
     summary: Tensor
     """Vector of the whole set, [B, D]."""
 
+    def expand(self, n_sets: int) -> ControlEncoding:
+        """Share the encoding of one set of controls among B sets of cells; nothing is copied."""
+        return ControlEncoding(self.tokens.expand(n_sets, -1, -1), self.summary.expand(n_sets, -1))
+
 
 class ControlEncoder(nn.Module):
     """Pools any number of control cells into S tokens and one vector.
