@@ -4,9 +4,9 @@ FOLDER is that of `quality.py`, whose best baselines and ceilings are shown besi
 the distribution that cells come from only if they were drawn independently of each other. Predicted cells are not: a
 population is forecast as a whole, with its mean and its numbers of expressing cells, so its cells lie more evenly than
 a sample does, and the mean distance W between them is too large. Populations predicted from disjoint halves of the
-controls, with seeds of their own, are independent of each other. W within them less W between them is the excess at half
-as many controls; half of it, because it goes with one over the number of cells, is added to the distance. Baselines that
-move control cells have no excess.
+controls, with seeds of their own, are independent of each other. W within them less W between them is the excess at
+half as many controls; half of it, because it goes with one over the number of cells, is added to the distance.
+Baselines that move control cells have no excess.
 """
 
 from __future__ import annotations
