@@ -95,6 +95,20 @@ def test_unbiased_estimate_does_not_depend_on_the_number_of_cells() -> None:
     assert min(biased) > 0
 
 
+def test_cells_that_were_given_their_mean_score_too_low() -> None:
+    """Each cell has the true distribution, but they sum to 0: the distance is W / 2n below its mean of 0."""
+    rng, n, n_genes = np.random.default_rng(0), 10, 100
+    found = []
+    for _ in range(40):
+        sample = rng.normal(size=(n, n_genes))
+        even = (sample - sample.mean(0)) * np.sqrt(n / (n - 1))
+        real = rng.normal(size=(200, n_genes))
+        found.append([energy_distance(cells, real) for cells in (sample, even)])
+    independent, given = np.mean(found, axis=0)
+    assert abs(independent) < 0.1
+    assert given == pytest.approx(-np.sqrt(2 * n_genes) / (2 * n), rel=0.15)
+
+
 def test_subsampling(cells: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = cells
     assert energy_distance(x, y, max_cells=100) == energy_distance(x, y)
