@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import sys
 import warnings
 from functools import partial
@@ -84,7 +83,7 @@ def rows_of(task: Task, number: int, split: AnnData, seed: int) -> Iterator[dict
             yield {
                 "condition": f"{number} | {seed} | {condition.name}",
                 "model": source.name,
-                "plain": 2 * cdist(predicted, real).mean() - pdist(predicted).mean() - pdist(real).mean(),
+                "plain": pc.tl.energy_distance(predicted, real),
                 "excess": excess(predict, controls, np.random.default_rng(seed)),
             }
 
@@ -99,7 +98,7 @@ def table(out: Path) -> str:
     lines = ["| " + " | ".join([*names, "gap closed", "without"]) + " |", "|---" * 10 + "|"]
     shares = []
     for task in TASKS:
-        scores, own = ([*folder.glob(f"{_stem(task)}_*.csv")] for folder in (out, out / "independent"))
+        scores, own = ([*folder.glob(task.file(folder).name)] for folder in (out, out / "independent"))
         if not own:
             continue
         energy = pd.concat(map(pd.read_csv, scores))
@@ -138,10 +137,6 @@ def _over_seeds(wide: pd.DataFrame) -> pd.DataFrame:
     return wide.groupby(without_seed(wide.index)).mean()
 
 
-def _stem(task: Task) -> str:
-    return re.sub("[^a-z0-9]+", "-", task.name)
-
-
 def main() -> None:
     """Run what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -162,7 +157,7 @@ def main() -> None:
             if arguments.tasks and not any(task.name.startswith(word) for word in arguments.tasks):
                 continue
             for number, split in enumerate(islice(task.splits(task.read(), 0), arguments.splits)):
-                path = folder / f"{_stem(task)}_{number}_{seed}.csv"
+                path = task.file(folder, number, seed)
                 if not path.exists():
                     pd.DataFrame(rows_of(task, number, split, seed)).to_csv(path, index=False)
                     print(path.stem, flush=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import sys
 import time
 import warnings
@@ -44,7 +43,7 @@ def run_job(
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("pertcast").setLevel(logging.ERROR)
     task, start = TASKS[number], time.perf_counter()
-    path = job_file(out, task, split_number, seed)
+    path = task.file(out, split_number, seed)
     split = next(islice(task.splits(task.read(), division), split_number, None))
     done = pd.read_csv(path) if path.exists() else baselines_of(out, task, split_number, seed)
     missing = {name: (MODELS | VARIANTS)[name] for name in names if done.empty or name not in set(done["model"])}
@@ -70,7 +69,7 @@ def run_job(
 
 def baselines_of(out: Path, task: Task, split_number: int, seed: int) -> pd.DataFrame:
     """Baselines and ceiling of a split, which are measured with the first seed only; empty before that."""
-    path = job_file(out, task, split_number, 0)
+    path = task.file(out, split_number, 0)
     if seed == 0 or not path.exists():
         return pd.DataFrame()
     scores = pd.read_csv(path)
@@ -79,11 +78,6 @@ def baselines_of(out: Path, task: Task, split_number: int, seed: int) -> pd.Data
         f"{split_number} | 0 | ", f"{split_number} | {seed} | ", regex=False
     )
     return scores
-
-
-def job_file(out: Path, task: Task, split_number: int, seed: int) -> Path:
-    """File of one job."""
-    return out / f"{re.sub('[^a-z0-9]+', '-', task.name)}_{split_number}_{seed}.csv"
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,10 @@ class Task:
     read: Callable[[], ad.AnnData]
     splits: Callable[[ad.AnnData, int], Iterator[ad.AnnData]]
     setup: dict[str, Any] = field(default_factory=dict)
+
+    def file(self, folder: Path, split: int | str = "*", seed: int | str = "*") -> Path:
+        """File with the results of one split and seed; a pattern for all of them by default."""
+        return folder / f"{re.sub('[^a-z0-9]+', '-', self.name)}_{split}_{seed}.csv"
 
 
 def each_context(n: int, **keys: str) -> Callable[[ad.AnnData, int], Iterator[ad.AnnData]]:
