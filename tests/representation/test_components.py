@@ -54,3 +54,10 @@ def test_the_input_is_not_changed() -> None:
     before = x.copy()
     principal_components(x, 3)
     np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_cells_that_are_all_the_same_are_refused(form: type, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"All 5 cells are the same \(their largest value is {value:g}\)"):
+        principal_components(form(np.full((5, 3), value, dtype=np.float32)), 2)

@@ -13,7 +13,14 @@ __all__ = ["PrincipalComponents", "principal_components"]
 
 
 class PrincipalComponents(NamedTuple):
-    """Centre, axes and variances."""
+    """Centre, axes and variances.
+
+    Examples
+    --------
+    >>> found = principal_components(np.array([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]]), 1)
+    >>> found.mean.tolist(), found.axes.round(3).tolist(), round(found.total_variance, 3)
+    ([2.0, 1.0], [[1.0], [0.0]], 4.0)
+    """
 
     mean: np.ndarray
     """Mean, float32 ``[G]``."""
@@ -44,6 +51,21 @@ def principal_components(
     Returns
     -------
     Mean, axes and variances.
+
+    Raises
+    ------
+    ValueError
+        If all cells are the same.
+
+    Examples
+    --------
+    All the variance of these cells is along the diagonal:
+
+    >>> X = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    >>> found = principal_components(X, n_components=1)
+    >>> found.axes.round(3), found.variance.round(3)
+    (array([[0.707],
+           [0.707]], dtype=float32), array([2.], dtype=float32))
     """
     from sklearn.decomposition import PCA
     from sklearn.utils.sparsefuncs import mean_variance_axis
@@ -55,8 +77,13 @@ def principal_components(
     sparse = not isinstance(X, np.ndarray)
     n_components = max(1, min(n_components, X.shape[0] - 1, X.shape[1] - 1 if sparse else X.shape[1]))
     solver: Any = "arpack" if sparse else ("full" if X.shape[1] <= 500 else "randomized")
-    pca = PCA(n_components, svd_solver=solver, random_state=0).fit(X.astype(np.float64))
     variances = mean_variance_axis(X.astype(np.float64), axis=0)[1] if sparse else np.var(X, axis=0, dtype=float)
+    if not variances.any():
+        raise ValueError(
+            f"All {X.shape[0]} cells are the same (their largest value is {X.max():g}), so there is nothing to learn. "
+            "Register the matrix that holds log-normalised expression, with `layer=...` if it is a layer."
+        )
+    pca = PCA(n_components, svd_solver=solver, random_state=0).fit(X.astype(np.float64))
     axes = pca.components_.T
     axes = axes * np.where(np.abs(axes).max(0) == axes.max(0), 1, -1)
     return PrincipalComponents(
