@@ -208,6 +208,20 @@ def test_without_validation_labels_it_is_held_out_of_training() -> None:
     assert split.held_out[0] in {"x", "y", "z"}
 
 
+def test_what_is_trained_on_after_all_is_no_longer_named() -> None:
+    index = index_of(grid("A B", "x y z w v"))
+    split = split_conditions(index, validation_size=0.4)
+    first, second = split.held_out
+    of_first = split.validation[[index.context_names[code] == first for code in index.context[split.validation]]]
+    fewer = split.train_on(of_first, index)
+    assert_partition(index, fewer)
+    assert (fewer.kind, fewer.held_out) == ("context", (second,))
+    none = split.train_on(split.validation, index)
+    np.testing.assert_array_equal(none.train, index.perturbed)
+    assert (none.kind, none.held_out) == ("none", ())
+    assert split.train_on(split.validation[:0], index) is split
+
+
 def test_leak_is_an_error_that_names_the_condition() -> None:
     index = index_of(grid("A B", "x y"), seed=0)
     parts = parts_by_context(index, {"x": Part.TRAIN, "y": Part.TEST})

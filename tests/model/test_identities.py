@@ -42,16 +42,20 @@ def test_held_out_identities_are_refused(screen: Any, part: str, column: str, ke
 def test_identities_stay_in_training_unless_labels_say_otherwise(screen: Any) -> None:
     screen = screen[screen.obs["perturbation"].isin(["control", "pert_0"]).to_numpy()].copy()
     pc.PerturbDiff.setup_anndata(screen, **SETUP)
-    held = {}
+    held, named = {}, {}
     for embed in (False, True):
         model = pc.PerturbDiff(screen, embed_context=embed, **SIZES)
         model.train(**STEPS)
         index = model.screen.index
         held[embed] = set(index.context[model.split_.validation]) - set(index.context[model.split_.train])
+        named[embed] = model.split_.kind, model.split_.held_out
         predicted = model.predict(controls_of(screen), ["pert_0"], progressbar=False)
         assert predicted.obs["cell_type"].nunique() == 4
     assert held[False]
+    assert named[False][0] == "context"
+    assert named[False][1]
     assert not held[True]
+    assert named[True] == ("none", ())
 
 
 @pytest.mark.parametrize("name", ["SetTransformer", "FlowMatching", "ConditionalMonge"])

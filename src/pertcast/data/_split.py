@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from pertcast.data._holdout import HoldOutKind, hold_out
+from pertcast.data._holdout import HoldOutKind, hold_out, unit_labels
 from pertcast.data._messages import shorten
 
 if TYPE_CHECKING:
@@ -57,6 +57,16 @@ class ConditionSplit:
         :func:`split_conditions`.
     held_out
         Names of the units that validation holds out; empty for ``"labels"`` and ``"none"``.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> index = pc.data.ConditionIndex.from_codes([0, 1, 2, 3], ["control", "A", "B", "A+B"])
+    >>> split = pc.data.split_conditions(index, kind="combination")
+    >>> split
+    ConditionSplit[train=2, validation=1, test=0, kind='combination']
+    >>> split.held_out, index.names(split.train)
+    (('A+B',), ['A', 'B'])
     """
 
     train: np.ndarray
@@ -65,16 +75,22 @@ class ConditionSplit:
     kind: HoldOutKind | Literal["labels"]
     held_out: tuple[str, ...] = ()
 
-    def train_on(self, conditions: np.ndarray) -> ConditionSplit:
-        """Return the split with some of the validation conditions moved to training."""
-        if not len(conditions):
+    def train_on(self, conditions: np.ndarray, index: ConditionIndex) -> ConditionSplit:
+        """Return the split with some of the validation conditions moved to training.
+
+        Parameters
+        ----------
+        conditions
+            Ids of the conditions, all of them held out by :func:`split_conditions`.
+        index
+            Index of the screen, which knows their units.
+        """
+        if not len(conditions) or self.kind == "labels":
             return self
         logger.info("%d of the conditions held out for validation are trained on all the same.", len(conditions))
-        return replace(
-            self,
-            train=np.union1d(self.train, conditions),
-            validation=np.setdiff1d(self.validation, conditions),
-        )
+        train, rest = np.union1d(self.train, conditions), np.setdiff1d(self.validation, conditions)
+        units = tuple(sorted(set(unit_labels(index, rest, self.kind))))
+        return ConditionSplit(train, rest, self.test, self.kind if units else "none", units)
 
     def __repr__(self) -> str:
         """Return counts on one line."""
@@ -163,7 +179,7 @@ def split_conditions(
     index
         Index of the screen.
     parts
-        Code of the part of each cell, ``[N]``; see :func:`~pertcast.data._split.read_split_labels`.
+        Code of the part of each cell, ``[N]``: 0 to train on, 1 to validate on, 2 to test.
     validation_size
         Share of the units to hold out for validation, in [0, 1); 0 holds out none.
     kind
@@ -174,11 +190,26 @@ def split_conditions(
     seed
         Seed of the choice.
 
+    Returns
+    -------
+    The conditions of each part.
+
     Raises
     ------
     ValueError
         If a perturbed condition is in two parts, if none is left for training, or if ``kind`` names units that cannot
         be held out.
+
+    Examples
+    --------
+    A column of the user marks the cells of B (code 2) for testing:
+
+    >>> import numpy as np
+    >>> import pertcast as pc
+    >>> index = pc.data.ConditionIndex.from_codes([0, 0, 1, 1, 2, 3], ["control", "A", "B", "C"])
+    >>> split = pc.data.split_conditions(index, parts=np.array([0, 2, 0, 0, 2, 0]), kind="none")
+    >>> index.names(split.train), index.names(split.test)
+    (['A', 'C'], ['B'])
     """
     if not 0 <= validation_size < 1:
         raise ValueError(f"`validation_size` is a share in [0, 1), but found {validation_size}.")

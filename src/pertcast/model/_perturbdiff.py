@@ -199,7 +199,7 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
         for codes, embedded in ((index.context, config.embed_context), (index.batch, config.embed_batch)):
             if embedded:
                 lost |= ~np.isin(codes[split.validation], codes[split.train])
-        return split.train_on(split.validation[lost])
+        return split.train_on(split.validation[lost], index)
 
     def _check_identities(self, index: ConditionIndex) -> None:
         """Raise if data that a trained model was loaded with have other contexts or batches than its embeddings."""
