@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pertcast.diffusion import DiscreteLinearSchedule, get_schedule
-from pertcast.module import PRESETS, PerturbDiffConfig, resolve_config
+from pertcast.module import PRESETS, PerturbDiffConfig, PopulationEncoderConfig, resolve_config
 
 
 def test_reference_has_the_published_numbers() -> None:
@@ -46,6 +46,7 @@ def test_overrides_replace_values_and_none_keeps_them() -> None:
         ("condition_dropout", -0.1, "between 0 and 1"),
         ("guidance_scale", -1.0, "at least 0"),
         ("learning_rate", 0.0, "above 0"),
+        ("ema_decay", 1.0, "at least 0 and below 1"),
         ("data_scale", 0.0, "above 0"),
         ("representation", "umap", "one of"),
         ("anchor", "mean", "one of"),
@@ -54,6 +55,13 @@ def test_overrides_replace_values_and_none_keeps_them() -> None:
 def test_values_out_of_range_are_named(name: str, value: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} is {value!r}; it must be {expected}"):
         resolve_config("default", {name: value})
+
+
+def test_the_population_encoder_checks_its_values_too() -> None:
+    with pytest.raises(TypeError, match="n_embedding"):
+        PopulationEncoderConfig(n_embedding=2.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="ema_decay is 2; it must be at least 0 and below 1"):
+        PopulationEncoderConfig(ema_decay=2)
 
 
 def test_unknown_presets_are_refused() -> None:

@@ -48,6 +48,28 @@ class PopulationModule(BaseModuleClass):
         Given vectors of single perturbations, [V, E].
     n_covariates, n_contexts, n_batches
         Sizes of what :class:`~pertcast.nn.ConditionEncoder` encodes.
+
+    Examples
+    --------
+    A module whose cells are the control cells, moved by the anchor:
+
+    >>> import torch
+    >>> from pertcast.module import SetTransformerConfig
+    >>> class Moved(PopulationModule):
+    ...     def loss(self, tensors, generator):
+    ...         return self.held_out_loss(tensors, generator)
+    ...
+    ...     def one_step(self, tensors, generator):
+    ...         target, moved = self.pairs(tensors, generator)
+    ...         return moved, target
+    ...
+    ...     def sample(self, request, *, generators):
+    ...         return self.move(request.source, request.per_set(request.shift))
+    >>> module = Moved(SetTransformerConfig(anchor="shift"), 2, nonnegative=True, n_trained=1)
+    >>> module.move(torch.ones(1, 3, 2), shift=torch.tensor([[1.0, 2.0]]))
+    tensor([[[2., 3.],
+             [2., 3.],
+             [2., 3.]]])
     """
 
     scale: Tensor

@@ -14,7 +14,28 @@ __all__ = ["SampleRequest", "choose_sources"]
 
 
 class SampleRequest(NamedTuple):
-    """What is needed to draw B sets of M cells of C conditions."""
+    """What is needed to draw B sets of M cells of C conditions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> code = torch.zeros(2, dtype=torch.long)
+    >>> request = SampleRequest(
+    ...     source=torch.rand(3, 4, 5),  # three sets of four cells with five genes
+    ...     control=torch.rand(2, 6, 5),  # two conditions
+    ...     control_mask=torch.ones(2, 6, dtype=torch.bool),
+    ...     shift=torch.zeros(2, 5),
+    ...     part_ids=code[:, None],
+    ...     part_mask=torch.ones(2, 1, dtype=torch.bool),
+    ...     dosage=torch.tensor([1.0, 10.0]),
+    ...     covariates=torch.zeros(2, 0),
+    ...     context=code,
+    ...     batch=code,
+    ...     owner=torch.tensor([0, 1, 1]),
+    ... )
+    >>> request.per_set(request.dosage)
+    tensor([ 1., 10., 10.])
+    """
 
     source: Tensor
     """Control cell that each cell starts from, [B, M, G]."""

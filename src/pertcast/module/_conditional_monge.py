@@ -29,7 +29,18 @@ _TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class ConditionalMongeConfig(PopulationConfig):
-    """Hyper-parameters; see :class:`pertcast.ConditionalMonge` for what each means."""
+    """Hyper-parameters; see :class:`pertcast.ConditionalMonge` for what each means.
+
+    Examples
+    --------
+    >>> config = ConditionalMongeConfig(gap_weight=0.0)  # no Monge gap
+    >>> config.gap_weight, config.fit_weight
+    (0.0, 1.0)
+    >>> ConditionalMongeConfig(cost="cosine")
+    Traceback (most recent call last):
+        ...
+    ValueError: cost is 'cosine'; it must be one of ('euclidean', 'sqeuclidean').
+    """
 
     representation: RepresentationName = "pca"
     n_input: int | Literal["learned"] = "learned"
@@ -48,10 +59,12 @@ class ConditionalMongeConfig(PopulationConfig):
     weight_decay: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Check ranges.
+        """Check types and ranges.
 
         Raises
         ------
+        TypeError
+            If a value is of the wrong type.
         ValueError
             If a value is out of its range.
         """
@@ -79,6 +92,20 @@ class ConditionalMongeModule(PopulationModule):
         Number of genes G.
     **sizes
         The other arguments of :class:`PopulationModule`.
+
+    Examples
+    --------
+    Before training, cells are the control cells moved by the anchor:
+
+    >>> import torch
+    >>> from pertcast.module import SampleRequest
+    >>> config = ConditionalMongeConfig(representation="genes", anchor="shift")
+    >>> module = ConditionalMongeModule(config, 2, nonnegative=True, n_trained=1)
+    >>> cells, mask, code = torch.ones(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
+    >>> shift, dosage, covariates = torch.tensor([[1.0, 2.0]]), torch.ones(1), torch.zeros(1, 0)
+    >>> request = SampleRequest(cells, cells, mask, shift, code[None], mask[:, :1], dosage, covariates, code, code)
+    >>> module.sample(request, generators=[torch.Generator()]).tolist()
+    [[[2.0, 3.0], [2.0, 3.0], [2.0, 3.0]]]
     """
 
     mixes_conditions = True

@@ -78,7 +78,17 @@ def check_types(config: Any, values: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class PopulationConfig:
-    """Hyper-parameters that all population models share; see :class:`pertcast.PerturbDiff` for what each means."""
+    """Hyper-parameters that all population models share; see :class:`pertcast.PerturbDiff` for what each means.
+
+    Examples
+    --------
+    >>> PopulationConfig(n_controls=64).n_controls
+    64
+    >>> PopulationConfig(set_size=1)
+    Traceback (most recent call last):
+        ...
+    ValueError: set_size is 1; it must be at least 2: a distance needs pairs of cells.
+    """
 
     ways_to_zeros: ClassVar[tuple[str, ...]] = ("hurdle", "relu")
     """Values that ``zeros`` may have."""
@@ -97,10 +107,12 @@ class PopulationConfig:
     ema_decay: float = 0.98
 
     def __post_init__(self) -> None:
-        """Check ranges.
+        """Check types and ranges.
 
         Raises
         ------
+        TypeError
+            If a value is of the wrong type.
         ValueError
             If a value is out of its range.
         """
@@ -112,6 +124,7 @@ class PopulationConfig:
         fixed = isinstance(self.n_input, Integral) and not isinstance(self.n_input, bool) and self.n_input >= 1
         require("n_input", self.n_input, learned or fixed, "at least 1, or 'learned'")
         require("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "at least 0 and below 1")
         require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         scaled = self.data_scale is None or self.data_scale > 0
         require("data_scale", self.data_scale, scaled, "above 0, or None for the spread of the data")
@@ -130,10 +143,12 @@ class TransformerConfig(PopulationConfig):
     n_tokens: int = 8
 
     def __post_init__(self) -> None:
-        """Check ranges.
+        """Check types and ranges.
 
         Raises
         ------
+        TypeError
+            If a value is of the wrong type.
         ValueError
             If a value is out of its range.
         """
@@ -144,7 +159,17 @@ class TransformerConfig(PopulationConfig):
 
 @dataclass(frozen=True)
 class PerturbDiffConfig(TransformerConfig):
-    """Hyper-parameters; see :class:`pertcast.PerturbDiff` for what each means."""
+    """Hyper-parameters; see :class:`pertcast.PerturbDiff` for what each means.
+
+    Examples
+    --------
+    >>> PerturbDiffConfig(n_steps=4).n_steps
+    4
+    >>> PerturbDiffConfig(noise_share=1.5)
+    Traceback (most recent call last):
+        ...
+    ValueError: noise_share is 1.5; it must be between 0 and 1.
+    """
 
     anchor: Literal["shift", "none"] = "shift"
     schedule: Literal["cosine", "linear", "discrete_linear"] = "cosine"
@@ -160,10 +185,12 @@ class PerturbDiffConfig(TransformerConfig):
     guidance_scale: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check ranges.
+        """Check types and ranges.
 
         Raises
         ------
+        TypeError
+            If a value is of the wrong type.
         ValueError
             If a value is out of its range.
         """
@@ -217,10 +244,20 @@ def resolve_config(preset: str, overrides: dict[str, Any]) -> PerturbDiffConfig:
     overrides
         Values to replace; None keeps the value of the preset.
 
+    Returns
+    -------
+    The configuration.
+
     Raises
     ------
     ValueError
         If the preset is unknown or a value is out of its range.
+
+    Examples
+    --------
+    >>> config = resolve_config("reference", {"n_hidden": 64, "n_layers": None})
+    >>> config.n_hidden, config.n_layers
+    (64, 8)
     """
     if preset not in PRESETS:
         raise ValueError(f"Unknown preset {preset!r}; choose one of {sorted(PRESETS)}.")
@@ -236,6 +273,10 @@ def replace_values[Config](config: Config, overrides: dict[str, Any]) -> Config:
         Hyper-parameters.
     overrides
         Values by name; names that are no hyper-parameters, and values of None, are left out.
+
+    Returns
+    -------
+    A copy of the configuration with these values.
 
     Raises
     ------

@@ -32,14 +32,27 @@ _CERTAIN = 0.99
 
 
 class BridgeEnds(NamedTuple):
-    """What a bridge must know of its ends, for each of C conditions or B sets."""
+    """What a bridge must know of its ends, for each of C conditions or B sets.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.module import DolorisConfig
+    >>> ones, odds = torch.ones(1, 2), torch.tensor([[50.0, -50.0]])
+    >>> ends = BridgeEnds(ones, ones, level=ones, moved=2 * ones, detection=0.5 * ones, log_odds=odds)
+    >>> module = DolorisModule(DolorisConfig(zeros="bernoulli"), 2, nonnegative=True, n_trained=1)
+    >>> expressed = torch.zeros(1, 3, 2, dtype=torch.bool)
+    >>> module.draw_mask(expressed, ends, uniform=torch.full((1, 3, 2), 0.5)).tolist()
+    [[[True, False], [True, False], [True, False]]]
+    """
 
     source: Tensor
     """Control condition and context, [C, D]."""
     target: Tensor
     """Perturbation and context, [C, D]."""
     level: Tensor
-    """Mean of each gene in control cells that express it (in all, without masks), [C, G]."""
+    """Mean of each gene in control cells that express it (in all, without masks), drawn towards that of training where
+    few do, [C, G]."""
     moved: Tensor
     """The same for perturbed cells as the anchor forecasts it; ``level`` without an anchor, [C, G]."""
     detection: Tensor
@@ -63,6 +76,20 @@ class DolorisModule(PopulationModule):
         Number of genes G.
     **sizes
         The other arguments of :class:`PopulationModule`.
+
+    Examples
+    --------
+    Before training, cells without silent genes are the control cells moved by the anchor:
+
+    >>> import torch
+    >>> from pertcast.module import DolorisConfig, SampleRequest
+    >>> module = DolorisModule(DolorisConfig(), 2, nonnegative=False, n_trained=1)
+    >>> cells, mask, code = torch.ones(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
+    >>> shift, dosage, covariates = torch.tensor([[1.0, 2.0]]), torch.ones(1), torch.zeros(1, 0)
+    >>> request = SampleRequest(cells, cells, mask, shift, code[None], mask[:, :1], dosage, covariates, code, code)
+    >>> found = module.sample(request, n_steps=2, generators=[torch.Generator()])
+    >>> torch.allclose(found, cells + shift, atol=1e-5)
+    True
     """
 
     mixes_conditions = True

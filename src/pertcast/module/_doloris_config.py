@@ -16,7 +16,18 @@ MASKS = ("switch", "nearest", "bernoulli")
 
 @dataclass(frozen=True)
 class DolorisConfig(PopulationConfig):
-    """Hyper-parameters; see :class:`pertcast.Doloris` for what each means."""
+    """Hyper-parameters; see :class:`pertcast.Doloris` for what each means.
+
+    Examples
+    --------
+    >>> config = DolorisConfig(zeros="bernoulli")
+    >>> config.zeros, config.anchor
+    ('bernoulli', 'shift')
+    >>> DolorisConfig(gene_readout="edge")
+    Traceback (most recent call last):
+        ...
+    ValueError: gene_readout is 'edge'; it must be one of ('node', 'knockout').
+    """
 
     ways_to_zeros: ClassVar[tuple[str, ...]] = (*MASKS, "hurdle", "relu")
 
@@ -34,10 +45,12 @@ class DolorisConfig(PopulationConfig):
     n_refinements: int = 1
 
     def __post_init__(self) -> None:
-        """Check ranges.
+        """Check types and ranges.
 
         Raises
         ------
+        TypeError
+            If a value is of the wrong type.
         ValueError
             If a value is out of its range.
         """

@@ -22,6 +22,15 @@ class BridgeBlock(nn.Module):
     ----------
     n_hidden
         Width D.
+
+    Examples
+    --------
+    >>> import torch
+    >>> block = BridgeBlock(8)
+    >>> hidden, condition = torch.randn(5, 8), torch.randn(5, 8)
+    >>> moved = block(hidden + 3, condition)  # the layers do not see the 3
+    >>> torch.allclose(moved, block(hidden, condition) + 3, atol=1e-4)
+    True
     """
 
     def __init__(self, n_hidden: int) -> None:
@@ -54,6 +63,17 @@ class BridgeNetwork(nn.Module):
         Width D.
     n_layers
         Number of blocks.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = BridgeNetwork(4, 6, n_hidden=8, n_layers=1)
+    >>> context = network.describe(torch.randn(1, 5, 4), torch.ones(1, 5, dtype=torch.bool))
+    >>> slope = network(torch.randn(3, 4), torch.rand(3), context.expand(3, -1))
+    >>> slope.shape, slope.abs().max().item()
+    (torch.Size([3, 6]), 0.0)
+    >>> network.log_odds(context).abs().max().item()
+    0.0
     """
 
     def __init__(self, n_features: int, n_genes: int, *, n_hidden: int, n_layers: int) -> None:
@@ -86,7 +106,7 @@ class BridgeNetwork(nn.Module):
         return self.controls(mean)
 
     def forward(self, features: Tensor, t: Tensor, source: Tensor, target: Tensor | None = None) -> Tensor:
-        """Output F of :class:`pertcast.diffusion.GaussianPath` for n noisy cells.
+        """Output of the network in :class:`pertcast.diffusion.GaussianPath`, for n noisy cells.
 
         Parameters
         ----------

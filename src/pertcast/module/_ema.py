@@ -26,6 +26,17 @@ class ExponentialMovingAverage(nn.Module):
     ------
     ValueError
         If ``decay`` is not in [0, 1).
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = torch.nn.Linear(1, 1)
+    >>> _ = torch.nn.init.constant_(network.weight, 0.0)
+    >>> average = ExponentialMovingAverage(network, 0.99)
+    >>> _ = torch.nn.init.constant_(network.weight, 10.0)
+    >>> average.update(network)
+    >>> round(average.network.weight.item(), 4)  # the first update keeps a tenth
+    9.0
     """
 
     n_updates: torch.Tensor

@@ -28,17 +28,30 @@ __all__ = ["FlowMatchingConfig", "FlowMatchingModule"]
 
 @dataclass(frozen=True)
 class FlowMatchingConfig(TransformerConfig):
-    """Hyper-parameters; see :class:`pertcast.FlowMatching` for what each means."""
+    """Hyper-parameters; see :class:`pertcast.FlowMatching` for what each means.
+
+    Examples
+    --------
+    >>> config = FlowMatchingConfig(solver="euler")
+    >>> config.solver, config.n_steps
+    ('euler', 5)
+    >>> FlowMatchingConfig(n_steps=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: n_steps is 0; it must be at least 1.
+    """
 
     representation: RepresentationName = "pca"
     solver: Literal["euler", "heun"] = "heun"
     n_steps: int = 5
 
     def __post_init__(self) -> None:
-        """Check ranges.
+        """Check types and ranges.
 
         Raises
         ------
+        TypeError
+            If a value is of the wrong type.
         ValueError
             If a value is out of its range.
         """
@@ -63,6 +76,20 @@ class FlowMatchingModule(PopulationModule):
         Number of genes G.
     **sizes
         The other arguments of :class:`PopulationModule`.
+
+    Examples
+    --------
+    Before training, cells are the control cells moved by the anchor:
+
+    >>> import torch
+    >>> from pertcast.module import SampleRequest
+    >>> config = FlowMatchingConfig(representation="genes", anchor="shift")
+    >>> module = FlowMatchingModule(config, 2, nonnegative=True, n_trained=1)
+    >>> cells, mask, code = torch.ones(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
+    >>> shift, dosage, covariates = torch.tensor([[1.0, 2.0]]), torch.ones(1), torch.zeros(1, 0)
+    >>> request = SampleRequest(cells, cells, mask, shift, code[None], mask[:, :1], dosage, covariates, code, code)
+    >>> module.sample(request, n_steps=2, generators=[torch.Generator()]).tolist()
+    [[[2.0, 3.0], [2.0, 3.0], [2.0, 3.0]]]
     """
 
     mixes_conditions = True

@@ -18,6 +18,14 @@ class ResidualGate(nn.Module):
 
     The gate is 1 in training. Afterwards held-out conditions set it, and without them it is 0.5. At 0 the prediction is
     the anchor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gate, residual = ResidualGate(), torch.tensor([2.0, -4.0])
+    >>> gate.set(0.5)
+    >>> gate(residual), gate.add(torch.ones(2), residual, scale=torch.tensor(3.0))
+    (tensor([ 1., -2.]), tensor([ 4., -5.]))
     """
 
     value: Tensor

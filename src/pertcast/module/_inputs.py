@@ -27,6 +27,14 @@ class FixedInput(nn.Module):
         Features K of a cell.
     n_features
         Number of axes F.
+
+    Examples
+    --------
+    >>> import torch
+    >>> inputs = FixedInput(3, 2)
+    >>> inputs.fit(mean=torch.ones(3), axes=torch.eye(3)[:, :2], variance=torch.tensor([4.0, 1.0]))
+    >>> inputs.clean(torch.tensor([[3.0, 5.0, 9.0]]), scale=torch.tensor(1.0))  # (3 - 1) / 2 and (5 - 1) / 2
+    tensor([[1., 2.]])
     """
 
     mean: Tensor
@@ -93,6 +101,12 @@ class LearnedInput(nn.Module):
     ----------
     n_features
         Number of features K.
+
+    Examples
+    --------
+    >>> import torch
+    >>> LearnedInput(2).clean(torch.tensor([[2.0, 4.0]]), scale=torch.tensor(4.0))
+    tensor([[0.5000, 1.0000]])
     """
 
     def __init__(self, n_features: int) -> None:

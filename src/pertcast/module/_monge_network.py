@@ -33,6 +33,17 @@ class ContextEncoder(nn.Module):
         Given vectors of all single perturbations, [V, E].
     n_covariates
         Number of continuous covariates, which are encoded in as many features.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = ContextEncoder(3, n_embedding=4, n_dosage=1)
+    >>> part_ids = torch.tensor([[0, 2], [0, 2], [2, 0]])
+    >>> part_mask = torch.tensor([[True, True], [True, False], [True, False]])
+    >>> dosage, covariates, code = torch.ones(3), torch.zeros(3, 0), torch.zeros(3, dtype=torch.long)
+    >>> both, first, second = encoder(part_ids, part_mask, dosage, covariates, code, code)
+    >>> torch.allclose(both, (first + second) / 2, atol=1e-5)
+    True
     """
 
     vectors: Tensor
@@ -121,7 +132,9 @@ class ContextEncoder(nn.Module):
 
 
 class ResidualMap(nn.Module):
-    r"""Map of single cells :math:`T(x, c) = x + W h(x, c)`, h a perceptron with GELU; it starts as the identity.
+    r"""Displacement of a map of single cells :math:`T(x, c) = x + W h(x, c)`, h a perceptron with GELU.
+
+    It is called for :math:`W h`, which starts at 0: before training the map is the identity.
 
     Nothing constrains the map to be the gradient of a convex function; the Monge gap takes the place of that.
 
@@ -137,6 +150,14 @@ class ResidualMap(nn.Module):
         Number of layers.
     layer_norm
         Whether each layer is normalised.
+
+    Examples
+    --------
+    >>> import torch
+    >>> residual = ResidualMap(3, 2, n_hidden=8, n_layers=1, layer_norm=False)
+    >>> displacement = residual(torch.randn(1, 4, 3), torch.randn(1, 2))
+    >>> displacement.shape, displacement.abs().max().item()
+    (torch.Size([1, 4, 3]), 0.0)
     """
 
     def __init__(self, n_features: int, n_condition: int, *, n_hidden: int, n_layers: int, layer_norm: bool) -> None:

@@ -35,7 +35,8 @@ class PerturbDiffModule(PopulationModule):
     r"""Diffusion over populations, anchored at shifted control cells.
 
     With s a control cell moved by the anchor, the network predicts what it lacks, for all cells of a set at once:
-    :math:`\hat x_0 = \mathrm{bound}(s + r_\theta(x_t, s, t, \mathrm{condition}, \mathrm{controls}))`.
+    :math:`\hat x_0 = \mathrm{bound}(s + r_\theta(x_t, s, t, \mathrm{condition}, \mathrm{controls}))`. With
+    ``anchor="none"`` the first term is absent, and s in the second is the control cell where it is.
 
     Parameters
     ----------
@@ -45,6 +46,19 @@ class PerturbDiffModule(PopulationModule):
         Number of genes G.
     **sizes
         The other arguments of :class:`PopulationModule`.
+
+    Examples
+    --------
+    Before training, cells are the control cells moved by the anchor:
+
+    >>> import torch
+    >>> from pertcast.module import PerturbDiffConfig, SampleRequest
+    >>> module = PerturbDiffModule(PerturbDiffConfig(), 2, nonnegative=True, n_trained=1)
+    >>> cells, mask, code = torch.ones(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
+    >>> shift, dosage, covariates = torch.tensor([[1.0, 2.0]]), torch.ones(1), torch.zeros(1, 0)
+    >>> request = SampleRequest(cells, cells, mask, shift, code[None], mask[:, :1], dosage, covariates, code, code)
+    >>> module.sample(request, n_steps=1, guidance_scale=0.0, generators=[torch.Generator()]).tolist()
+    [[[2.0, 3.0], [2.0, 3.0], [2.0, 3.0]]]
     """
 
     config: PerturbDiffConfig

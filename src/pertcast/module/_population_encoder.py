@@ -11,7 +11,7 @@ from scvi.module.base import BaseModuleClass, LossOutput
 from torch import nn
 
 from pertcast.diffusion import energy_distance
-from pertcast.module._config import require
+from pertcast.module._config import check_types, require
 from pertcast.module._ema import ExponentialMovingAverage
 from pertcast.module._inputs import FixedInput
 from pertcast.module._population_networks import SetEncoder, SetGenerator
@@ -25,7 +25,17 @@ __all__ = ["PopulationEncoderConfig", "PopulationEncoderModule"]
 
 @dataclass(frozen=True)
 class PopulationEncoderConfig:
-    """Hyper-parameters; see :class:`pertcast.PopulationEncoder` for what each means."""
+    """Hyper-parameters; see :class:`pertcast.PopulationEncoder` for what each means.
+
+    Examples
+    --------
+    >>> PopulationEncoderConfig(n_embedding=8).n_embedding
+    8
+    >>> PopulationEncoderConfig(representation="autoencoder")
+    Traceback (most recent call last):
+        ...
+    ValueError: representation is 'autoencoder'; it must be one of ('genes', 'pca').
+    """
 
     representation: Literal["genes", "pca"] = "genes"
     n_latent: int = 50
@@ -41,13 +51,16 @@ class PopulationEncoderConfig:
     ema_decay: float = 0.98
 
     def __post_init__(self) -> None:
-        """Check ranges.
+        """Check types and ranges.
 
         Raises
         ------
+        TypeError
+            If a value is of the wrong type.
         ValueError
             If a value is out of its range.
         """
+        check_types(self, vars(self))
         for name in ("n_latent", "n_embedding", "n_noise", "n_hidden", "n_layers"):
             require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("set_size", "n_sets"):
@@ -55,6 +68,7 @@ class PopulationEncoderConfig:
         for name in ("isometry_weight", "weight_decay"):
             require(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        require("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "at least 0 and below 1")
         known = ("genes", "pca")  # in other spaces distances do not have the units of the data
         require("representation", self.representation, self.representation in known, f"one of {known}")
 
@@ -77,6 +91,18 @@ class PopulationEncoderModule(BaseModuleClass):
         Number of genes G.
     nonnegative
         Whether expression cannot be negative.
+
+    Examples
+    --------
+    Before training, the code of a population is its mean and its standard deviation:
+
+    >>> import torch
+    >>> module = PopulationEncoderModule(PopulationEncoderConfig(n_embedding=4), 2, nonnegative=True)
+    >>> module.input.fit(mean=torch.zeros(2), axes=torch.eye(2), variance=torch.ones(2))
+    >>> module.initialise(spread=torch.zeros(2), unit=1.0)
+    >>> cells = torch.tensor([[1.0, 1.0], [3.0, 5.0]])
+    >>> module.embed(module.cell_features(cells).mean(0)[None]).round(decimals=4)
+    tensor([[2., 3., 1., 2.]])
     """
 
     scale: Tensor

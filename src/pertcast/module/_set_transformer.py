@@ -26,7 +26,17 @@ __all__ = ["SetTransformerConfig", "SetTransformerModule"]
 
 @dataclass(frozen=True)
 class SetTransformerConfig(TransformerConfig):
-    """Hyper-parameters; see :class:`pertcast.SetTransformer` for what each means."""
+    """Hyper-parameters; see :class:`pertcast.SetTransformer` for what each means.
+
+    Examples
+    --------
+    >>> SetTransformerConfig(n_hidden=64).n_hidden
+    64
+    >>> SetTransformerConfig(n_heads=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: n_heads is 0; it must be at least 1.
+    """
 
     representation: RepresentationName = "genes"
 
@@ -46,6 +56,19 @@ class SetTransformerModule(PopulationModule):
         Number of genes G.
     **sizes
         The other arguments of :class:`PopulationModule`.
+
+    Examples
+    --------
+    Before training, cells are the control cells moved by the anchor:
+
+    >>> import torch
+    >>> from pertcast.module import SampleRequest
+    >>> module = SetTransformerModule(SetTransformerConfig(anchor="shift"), 2, nonnegative=True, n_trained=1)
+    >>> cells, mask, code = torch.ones(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
+    >>> shift, dosage, covariates = torch.tensor([[1.0, 2.0]]), torch.ones(1), torch.zeros(1, 0)
+    >>> request = SampleRequest(cells, cells, mask, shift, code[None], mask[:, :1], dosage, covariates, code, code)
+    >>> module.sample(request, generators=[torch.Generator()]).tolist()
+    [[[2.0, 3.0], [2.0, 3.0], [2.0, 3.0]]]
     """
 
     mixes_conditions = True
