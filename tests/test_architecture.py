@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -259,3 +259,19 @@ def test_package_says_what_it_holds(folder: str) -> None:
     module = importlib.import_module(f"pertcast.{folder}")
     assert module.__doc__
     assert module.__all__
+
+
+@pytest.mark.parametrize("folder", ["", *sorted({folder_of(path) for path in FILES} & set(ALLOWED))])
+def test_public_docstrings_are_whole(folder: str) -> None:
+    module = importlib.import_module(f"pertcast.{folder}".rstrip("."))
+    public = {name: getattr(module, name) for name in module.__all__}
+    callables = {name: value for name, value in public.items() if inspect.isclass(value) or inspect.isfunction(value)}
+    docs = {name: inspect.getdoc(value) or "" for name, value in callables.items()}
+    assert [name for name, doc in docs.items() if "Examples\n--------\n" not in doc or ">>> " not in doc] == []
+    gives = {name for name, value in callables.items() if inspect.isfunction(value) and returns(value)}
+    assert [name for name in gives if "Returns\n-------\n" not in docs[name]] == []
+
+
+def returns(function: Callable[..., object]) -> bool:
+    """Whether a function returns something, by its annotation."""
+    return inspect.signature(function).return_annotation not in (None, "None")

@@ -33,7 +33,15 @@ _MIN_UNITS = 3
 
 
 class Transfer(NamedTuple):
-    """How the shift is forecast where one thing is new."""
+    """How the shift is forecast where one thing is new.
+
+    Examples
+    --------
+    >>> Transfer()  # the Gaussian process, not corrected
+    Transfer(weighting=None, shrinkage=1.0, correction=None)
+    >>> Transfer(Weighting("kernel", 0.3), shrinkage=0.9).shrinkage
+    0.9
+    """
 
     weighting: Weighting | None = None
     """Weighting of the populations that show the same perturbation; None for the Gaussian process."""
@@ -64,6 +72,28 @@ class ShiftAnchor:
         Column of the gene that a single perturbation is named after, for those that are.
     seed
         Seed of subsampling, where there are very many populations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pertcast.anchor import Populations
+    >>> populations = Populations(
+    ...     perturbation=[("a",), ("a",)],
+    ...     context=np.array(["B", "T"], dtype=object),
+    ...     batch=np.array(["1", "1"], dtype=object),
+    ...     dosage=np.ones(2),
+    ...     group=np.array([0, 1]),
+    ...     control_mean=np.array([[1.0, 2.0], [3.0, 2.0]]),
+    ...     shift=np.array([[1.0, 0.0], [3.0, 0.0]]),
+    ...     state=np.array([[0.0], [1.0]]),
+    ...     n_control=np.array([80, 80]),
+    ...     n_perturbed=np.array([20, 20]),
+    ...     cell_variance=0.0,
+    ... )
+    >>> anchor = ShiftAnchor(populations, nonnegative=False)
+    >>> query = AnchorQuery(("a",), 1.0, control_mean=np.array([2.0, 2.0]), state=np.array([0.5]), context="new")
+    >>> anchor.shift(query).round(1).tolist()  # nearly halfway between both contexts: two are little to go by
+    [1.9, 0.0]
     """
 
     def __init__(

@@ -20,7 +20,29 @@ _MAX_STATES = 1000
 
 
 class Conditions(NamedTuple):
-    """What is known of n conditions before any perturbed cell is measured."""
+    """What is known of n conditions before any perturbed cell is measured.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pertcast.anchor import Populations
+    >>> populations = Populations(
+    ...     perturbation=[("a",), ("a",)],
+    ...     context=np.array(["B", "T"], dtype=object),
+    ...     batch=np.array(["1", "1"], dtype=object),
+    ...     dosage=np.ones(2),
+    ...     group=np.array([0, 1]),
+    ...     control_mean=np.array([[1.0, 2.0], [3.0, 2.0]]),
+    ...     shift=np.array([[1.0, 0.0], [3.0, 0.0]]),
+    ...     state=np.array([[0.0], [1.0]]),
+    ...     n_control=np.array([80, 80]),
+    ...     n_perturbed=np.array([20, 20]),
+    ...     cell_variance=0.0,
+    ... )
+    >>> conditions = populations.conditions
+    >>> conditions.state.tolist(), conditions.take(np.array([1])).context.tolist()
+    ([[0.0], [1.0]], ['T'])
+    """
 
     perturbation: Sequence[tuple[str, ...]]
     """Single perturbations of each, sorted."""
@@ -69,6 +91,29 @@ class ConditionKernel:
         Training populations.
     vectors
         Vectors of single perturbations; those without one have the mean vector.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pertcast.anchor import Populations
+    >>> populations = Populations(
+    ...     perturbation=[("a",), ("a",)],
+    ...     context=np.array(["B", "T"], dtype=object),
+    ...     batch=np.array(["1", "1"], dtype=object),
+    ...     dosage=np.ones(2),
+    ...     group=np.array([0, 1]),
+    ...     control_mean=np.array([[1.0, 2.0], [3.0, 2.0]]),
+    ...     shift=np.array([[1.0, 0.0], [3.0, 0.0]]),
+    ...     state=np.array([[0.0], [1.0]]),
+    ...     n_control=np.array([80, 80]),
+    ...     n_perturbed=np.array([20, 20]),
+    ...     cell_variance=0.0,
+    ... )
+    >>> kernel = ConditionKernel(populations)
+    >>> kernel.perturbation_terms, kernel.context_terms
+    (['any', 'own'], ['all', 'near'])
+    >>> kernel.terms(populations.conditions, populations.conditions)[1].round(3).tolist()  # "any" times "near"
+    [[1.0, 0.368], [0.368, 1.0]]
     """
 
     def __init__(self, populations: Populations, vectors: Mapping[str, np.ndarray] | None = None) -> None:

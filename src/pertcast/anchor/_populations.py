@@ -52,6 +52,27 @@ class Populations:
     ------
     ValueError
         If the lengths disagree or a mean is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> populations = Populations(
+    ...     perturbation=[("a",), ("a",)],
+    ...     context=np.array(["B", "T"], dtype=object),
+    ...     batch=np.array(["1", "1"], dtype=object),
+    ...     dosage=np.ones(2),
+    ...     group=np.array([0, 1]),
+    ...     control_mean=np.array([[1.0, 2.0], [3.0, 2.0]]),
+    ...     shift=np.array([[1.0, 0.0], [3.0, 0.0]]),
+    ...     state=np.array([[0.0], [1.0]]),
+    ...     n_control=np.array([80, 80]),
+    ...     n_perturbed=np.array([20, 20]),
+    ...     cell_variance=0.0,
+    ... )
+    >>> populations.weight.tolist()  # 80 / (80 + 20) times 20 / (20 + 20)
+    [0.4, 0.4]
+    >>> populations.rows_of[("a",)].tolist(), populations.control(1).tolist()
+    ([0, 1], [3.0, 2.0])
     """
 
     perturbation: Sequence[tuple[str, ...]]

@@ -66,6 +66,28 @@ class ShiftProcess:
     ----------
     Rasmussen and Williams (2006), Gaussian Processes for Machine Learning, Eq. 2.23, 2.30 and 5.9. Combinations are
     close to additive: Ahlmann-Eltze, Huber and Anders (2025), Nature Methods 22.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pertcast.anchor import Populations
+    >>> populations = Populations(
+    ...     perturbation=[("a",), ("a",)],
+    ...     context=np.array(["B", "T"], dtype=object),
+    ...     batch=np.array(["1", "1"], dtype=object),
+    ...     dosage=np.ones(2),
+    ...     group=np.array([0, 1]),
+    ...     control_mean=np.array([[1.0, 2.0], [3.0, 2.0]]),
+    ...     shift=np.array([[1.0, 0.0], [3.0, 0.0]]),
+    ...     state=np.array([[0.0], [1.0]]),
+    ...     n_control=np.array([80, 80]),
+    ...     n_perturbed=np.array([20, 20]),
+    ...     cell_variance=0.0,
+    ... )
+    >>> process = ShiftProcess(populations)
+    >>> rows, (signal, noise) = process.weights(populations.conditions.take(np.array([1])), np.array([0, 1]))
+    >>> signal.round(2).tolist()  # what was measured without noise is its own forecast
+    [0.0, 1.0]
     """
 
     def __init__(

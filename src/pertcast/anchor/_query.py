@@ -12,7 +12,14 @@ __all__ = ["AnchorQuery"]
 
 
 class AnchorQuery(NamedTuple):
-    """A population to forecast."""
+    """A population to forecast.
+
+    Examples
+    --------
+    >>> query = AnchorQuery(("a", "b"), 1.0, control_mean=np.array([0.5, 2.0]), state=np.array([0.3]), context="B")
+    >>> query.perturbation, query.n_control, query.conditions.dosage.tolist()
+    (('a', 'b'), 1, [1.0])
+    """
 
     perturbation: tuple[str, ...]
     """Single perturbations, sorted."""

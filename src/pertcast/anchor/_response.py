@@ -106,6 +106,31 @@ def gene_features(populations: Populations, rows: np.ndarray, state: np.ndarray,
         State of the controls of the target, ``[S]``.
     control
         Mean of the controls of the target, ``[G]``.
+
+    Returns
+    -------
+    The inputs, float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pertcast.anchor import Populations
+    >>> populations = Populations(
+    ...     perturbation=[("a",), ("a",)],
+    ...     context=np.array(["B", "T"], dtype=object),
+    ...     batch=np.array(["1", "1"], dtype=object),
+    ...     dosage=np.ones(2),
+    ...     group=np.array([0, 1]),
+    ...     control_mean=np.array([[1.0, 2.0], [3.0, 2.0]]),
+    ...     shift=np.array([[1.0, 0.0], [3.0, 0.0]]),
+    ...     state=np.array([[0.0], [1.0]]),
+    ...     n_control=np.array([80, 80]),
+    ...     n_perturbed=np.array([20, 20]),
+    ...     cell_variance=0.0,
+    ... )
+    >>> features = gene_features(populations, np.array([0, 1]), np.array([0.5]), np.array([2.0, 2.0]))
+    >>> features.shape, features[0, :5].round(2).tolist()  # control; shift, before, after and spread, weighted alike
+    ((2, 12), [2.0, 2.0, 2.0, 4.0, 1.0])
     """
     trust, group = populations.weight[rows], populations.group[rows]
     before, shifts = populations.control_mean[group], populations.shift[rows]

@@ -10,7 +10,14 @@ __all__ = ["WEIGHTINGS", "Weighting", "source_weights"]
 
 
 class Weighting(NamedTuple):
-    """One way to weight sources."""
+    """One way to weight sources.
+
+    Examples
+    --------
+    >>> states, trust = np.array([[0.0], [1.0]]), np.array([3.0, 1.0])
+    >>> source_weights(states, np.array([0.0]), trust, Weighting("uniform")).tolist()
+    [0.75, 0.25]
+    """
 
     kind: Literal["uniform", "kernel", "ridge"]
     scale: float = 0.0

@@ -37,6 +37,22 @@ class AdditiveShift(ShiftBaseline):
     Notes
     -----
     :meth:`predict` raises a :class:`ValueError` if a part was not measured alone at the dosage.
+
+    Examples
+    --------
+    The shifts (1, 0) and (0, 2) add up to (1, 2).
+
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import pertcast as pc
+    >>> obs = pd.DataFrame({"perturbation": ["control", "a", "b"]}, index=list("xyz"))
+    >>> adata = ad.AnnData(np.array([[0.5, 0.5], [1.5, 0.5], [0.5, 2.5]], dtype=np.float32), obs=obs)
+    >>> pc.baselines.AdditiveShift.setup_anndata(adata)
+    >>> model = pc.baselines.AdditiveShift(adata)
+    >>> model.train()
+    >>> model.predict(adata, ["a+b"], progressbar=False).X
+    array([[1.5, 2.5]], dtype=float32)
     """
 
     def _rows_of_parts(self, request: Request, metadata: ScreenMetadata) -> list[tuple[float, list[int]]]:

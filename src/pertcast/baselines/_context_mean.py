@@ -42,6 +42,25 @@ class ContextMean(MeanBaseline):
     residuals
         Whether to add what a control cell differs from the mean of its controls. Without residuals all predicted cells
         of a population are equal: a point prediction, marked by ``is_point``, of which only the mean can be evaluated.
+
+    Examples
+    --------
+    Each cell type has one perturbed cell, which is its mean.
+
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import pertcast as pc
+    >>> obs = pd.DataFrame(
+    ...     {"perturbation": ["control", "a"] * 2, "cell_type": ["B", "B", "T", "T"]}, index=list("wxyz")
+    ... )
+    >>> adata = ad.AnnData(np.array([[0.5, 1], [1.5, 1], [2.5, 0], [5.5, 1]], dtype=np.float32), obs=obs)
+    >>> pc.baselines.ContextMean.setup_anndata(adata, cell_type_key="cell_type")
+    >>> model = pc.baselines.ContextMean(adata)
+    >>> model.train()
+    >>> model.predict(adata, ["a"], progressbar=False).X
+    array([[1.5, 1. ],
+           [5.5, 1. ]], dtype=float32)
     """
 
     ignores_perturbation = True

@@ -50,6 +50,25 @@ class MatchingMean(MeanBaseline):
     -----
     :meth:`predict` raises a :class:`ValueError` where nothing matches: for a combination if none of its parts, and for
     a single perturbation if it itself was not measured at the dosage.
+
+    Examples
+    --------
+    The mean of the perturbed cells of both cell types:
+
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import pertcast as pc
+    >>> obs = pd.DataFrame(
+    ...     {"perturbation": ["control", "a"] * 2, "cell_type": ["B", "B", "T", "T"]}, index=list("wxyz")
+    ... )
+    >>> adata = ad.AnnData(np.array([[0.5, 1], [1.5, 1], [2.5, 0], [5.5, 1]], dtype=np.float32), obs=obs)
+    >>> pc.baselines.MatchingMean.setup_anndata(adata, cell_type_key="cell_type")
+    >>> model = pc.baselines.MatchingMean(adata)
+    >>> model.train()
+    >>> model.predict(adata, ["a"], progressbar=False).X
+    array([[3.5, 1. ],
+           [3.5, 1. ]], dtype=float32)
     """
 
     def __init__(

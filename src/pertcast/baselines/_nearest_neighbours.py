@@ -62,6 +62,23 @@ class NearestNeighbours(ShiftBaseline):
     -----
     Only perturbations measured at the dosage asked for are neighbours. :meth:`predict` raises a :class:`ValueError`
     for a perturbation that was not measured if it has no vector or no neighbour.
+
+    Examples
+    --------
+    Of two measured perturbations, the one with the more similar vector stands in for one that was not measured.
+
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import pertcast as pc
+    >>> obs = pd.DataFrame({"perturbation": ["control", "a", "b"]}, index=list("xyz"))
+    >>> adata = ad.AnnData(np.array([[0.5, 0.5], [1.5, 0.5], [0.5, 2.5]], dtype=np.float32), obs=obs)
+    >>> adata.uns["vectors"] = pd.DataFrame([[1.0, 0], [0, 1], [0.9, 0.1]], index=["a", "b", "c"])
+    >>> pc.baselines.NearestNeighbours.setup_anndata(adata, perturbation_embedding_key="vectors")
+    >>> model = pc.baselines.NearestNeighbours(adata, n_neighbours=1)
+    >>> model.train()
+    >>> model.predict(adata, ["c"], progressbar=False).X
+    array([[1.5, 0.5]], dtype=float32)
     """
 
     vectors_: PerturbationVectors

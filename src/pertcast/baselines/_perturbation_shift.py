@@ -20,4 +20,23 @@ class PerturbationShift(ShiftBaseline):
         Screen that was registered with :meth:`setup_anndata` or :meth:`setup_mudata`.
     registry
         Registry of a saved model, in place of the screen.
+
+    Examples
+    --------
+    The shifts of the two cell types are (1, 0) and (3, 1), their mean is (2, 0.5).
+
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import pertcast as pc
+    >>> obs = pd.DataFrame(
+    ...     {"perturbation": ["control", "a"] * 2, "cell_type": ["B", "B", "T", "T"]}, index=list("wxyz")
+    ... )
+    >>> adata = ad.AnnData(np.array([[0.5, 1], [1.5, 1], [2.5, 0], [5.5, 1]], dtype=np.float32), obs=obs)
+    >>> pc.baselines.PerturbationShift.setup_anndata(adata, cell_type_key="cell_type")
+    >>> model = pc.baselines.PerturbationShift(adata)
+    >>> model.train()
+    >>> model.predict(adata, ["a"], progressbar=False).X
+    array([[2.5, 1.5],
+           [4.5, 0.5]], dtype=float32)
     """

@@ -26,7 +26,18 @@ DEFAULT_MIN_CONTROLS = 5
 
 
 class MatchLevel(IntEnum):
-    """How closely the controls of a condition match it."""
+    """How closely the controls of a condition match it.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> index = pc.data.ConditionIndex.from_codes(
+    ...     [0, 0, 1, 1], ["control", "A"], batch=[0, 0, 0, 1], batch_names=["day 1", "day 2"]
+    ... )
+    >>> level = pc.data.match_controls(index).level[index.perturbed]
+    >>> [pc.data.MatchLevel(each).name for each in level]
+    ['CONTEXT_BATCH', 'CONTEXT']
+    """
 
     CONTEXT_BATCH = 0
     """Same context and same batch."""
@@ -48,6 +59,20 @@ class MatchedControls:
         Group of each condition of the index, int32 ``[C]``; -1 for conditions that were not asked for.
     level
         :class:`MatchLevel` of each condition, int8 ``[C]``; -1 for conditions that were not asked for.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> index = pc.data.ConditionIndex.from_codes(
+    ...     [0, 0, 0, 1, 1, 2], ["control", "A", "B"], context=[0, 0, 1, 0, 1, 0], context_names=["B cells", "T cells"]
+    ... )
+    >>> controls = pc.data.match_controls(index)
+    >>> controls
+    MatchedControls[n_groups=2, context_batch=3, context=0, batch=0]
+    >>> index.names(index.perturbed)
+    ['A | B cells', 'A | T cells', 'B | B cells']
+    >>> [controls.rows(condition).tolist() for condition in index.perturbed]
+    [[0, 1], [2], [0, 1]]
     """
 
     groups: RowGroups
@@ -103,10 +128,26 @@ def match_controls(
     log
         Whether to log the levels that were used.
 
+    Returns
+    -------
+    The controls of every condition.
+
     Raises
     ------
     ValueError
         If a condition has no controls by these rules, naming its context.
+
+    Examples
+    --------
+    The second batch has a single control, so its condition gets those of both batches:
+
+    >>> import pertcast as pc
+    >>> index = pc.data.ConditionIndex.from_codes(
+    ...     [0, 0, 0, 1, 1], ["control", "A"], batch=[0, 0, 1, 0, 1], batch_names=["day 1", "day 2"]
+    ... )
+    >>> controls = pc.data.match_controls(index, min_controls=2)
+    >>> [controls.rows(condition).tolist() for condition in index.perturbed]
+    [[0, 1], [0, 1, 2]]
     """
     wanted = index.perturbed if conditions is None else np.asarray(conditions, dtype=np.int64)
     rows, context, batch = _control_cells(index, usable)

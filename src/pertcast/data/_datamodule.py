@@ -53,6 +53,19 @@ class PopulationDataModule(LightningDataModule):
         Worker processes; ``scvi.settings.dl_num_workers`` by default.
     pin_memory
         Whether batches are put in pinned memory; where there is a GPU by default.
+
+    Examples
+    --------
+    Of three cell types with a control and two perturbations each, one is held out for validation:
+
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(10, n_genes=20, n_cell_types=3, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.baselines.NoEffect.setup_anndata(adata, cell_type_key="cell_type")
+    >>> screen = pc.data.screen_from_manager(pc.baselines.NoEffect(adata).adata_manager)
+    >>> sizes = {"n_sets": 2, "set_size": 8, "n_controls": 8, "steps_per_epoch": 5}
+    >>> data = pc.data.PopulationDataModule(screen, screen.split(), **sizes)
+    >>> data.n_train, data.n_val, len(data.train_dataloader())
+    (180, 60, 5)
     """
 
     def __init__(

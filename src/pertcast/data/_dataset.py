@@ -50,6 +50,18 @@ class PopulationBatch(TypedDict):
         Continuous covariates, the mean over all matched controls of the condition, float32 ``[B, V]``; V may be 0.
     condition
         Condition of the index, int64 ``[B]``.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(6, n_genes=20, n_cell_types=2, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.baselines.NoEffect.setup_anndata(adata, cell_type_key="cell_type")
+    >>> screen = pc.data.screen_from_manager(pc.baselines.NoEffect(adata).adata_manager)
+    >>> sizes = {"n_sets": 2, "set_size": 4, "n_controls": 3, "steps_per_epoch": 1}
+    >>> data = pc.data.PopulationDataModule(screen, screen.split(), **sizes)
+    >>> batch = next(iter(data.train_dataloader()))
+    >>> tuple(batch["X"].shape), tuple(batch["control"].shape), batch["dosage"].tolist()
+    ((2, 4, 20), (2, 3, 20), [1.0, 1.0])
     """
 
     X: Tensor
@@ -82,6 +94,19 @@ class PopulationDataset(Dataset[PopulationBatch]):
         Perturbations and their ids.
     covariates
         Continuous covariates of each cell, ``[cells, V]``.
+
+    Examples
+    --------
+    Cells 2 and 4 of a perturbation, and one control cell, padded to two:
+
+    >>> import numpy as np
+    >>> import pertcast as pc
+    >>> index = pc.data.ConditionIndex.from_codes([0, 0, 1, 1, 1], ["control", "A"])
+    >>> controls, vocabulary = pc.data.match_controls(index), pc.data.PerturbationVocabulary(["A"])
+    >>> dataset = pc.data.PopulationDataset(np.arange(10.0).reshape(5, 2), index, controls, vocabulary)
+    >>> batch = dataset[pc.data.SetRequest(np.array([1]), target=np.array([[2, 4]]), control=np.array([[1, -1]]))]
+    >>> batch["X"].tolist(), batch["control"].tolist()
+    ([[[4.0, 5.0], [8.0, 9.0]]], [[[2.0, 3.0], [0.0, 0.0]]])
     """
 
     def __init__(

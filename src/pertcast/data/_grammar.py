@@ -79,6 +79,10 @@ def canonical_name(parts: Iterable[str], control: str = "control") -> str:
     control
         Name given to the empty combination.
 
+    Returns
+    -------
+    The parts in alphabetical order, joined by ``+``.
+
     Examples
     --------
     >>> canonical_name(["KLF1", "CEBPA"])

@@ -61,6 +61,17 @@ class ConditionIndex:
         One name for each batch.
     context_table
         The labels that make up each context: one row for each context, one column for each column of ``obs``.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> index = pc.data.ConditionIndex.from_codes(
+    ...     [1, 0, 0, 1, 2], ["control", "A", "A+B"], context=[0, 0, 1, 1, 1], context_names=["B cells", "T cells"]
+    ... )
+    >>> index.names()
+    ['control | B cells', 'control | T cells', 'A | B cells', 'A | T cells', 'A+B | T cells']
+    >>> index.perturbed.tolist(), index.rows(3).tolist()
+    ([2, 3, 4], [3])
     """
 
     groups: RowGroups

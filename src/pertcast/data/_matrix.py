@@ -17,7 +17,7 @@ type Matrix = np.ndarray | sp.csr_matrix | sp.csr_array
 
 
 def row_major(X: Any, where: str = "X") -> Matrix:
-    """Return a matrix whose rows are cheap to read; a copy only if ``X`` is laid out by columns.
+    """Return a matrix whose rows are cheap to read; a copy unless ``X`` is a C-ordered array or a CSR matrix.
 
     Parameters
     ----------
@@ -26,10 +26,23 @@ def row_major(X: Any, where: str = "X") -> Matrix:
     where
         What messages call the matrix.
 
+    Returns
+    -------
+    ``X`` itself, or a C-ordered array or a CSR matrix with its values.
+
     Raises
     ------
     TypeError
         If ``X`` is neither a NumPy array nor a SciPy sparse matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pertcast as pc
+    >>> import scipy.sparse as sp
+    >>> X = sp.csr_matrix(np.eye(3))
+    >>> pc.data.row_major(X) is X, pc.data.row_major(X.tocsc()).format
+    (True, 'csr')
     """
     if sp.issparse(X):
         if X.format == "csr":
@@ -41,7 +54,7 @@ def row_major(X: Any, where: str = "X") -> Matrix:
     if isinstance(X, np.ndarray):
         if X.flags.c_contiguous:
             return np.asarray(X)
-        logger.info("%s is laid out by columns, so rows are slow to read; a copy laid out by rows is used.", where)
+        logger.info("%s is not laid out row after row, so rows are slow to read; a copy that is is used.", where)
         return np.ascontiguousarray(X)
     raise TypeError(
         f"{where} must be a NumPy array or a SciPy sparse matrix in memory, but it is a {type(X).__name__}. Load it "

@@ -43,6 +43,19 @@ def check_matrix(
     ValueError
         If it is empty, a gene name is repeated, a value is NaN or infinite, or counts are there where they should not
         be, or the other way round.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import pertcast as pc
+    >>> counts = np.array([[0.0, 3.0], [1.0, 0.0]])
+    >>> cells, genes = pd.Index(["c0", "c1"]), pd.Index(["g0", "g1"])
+    >>> pc.data.check_matrix(np.log1p(counts), cells, genes)
+    >>> pc.data.check_matrix(counts, cells, genes)
+    Traceback (most recent call last):
+        ...
+    ValueError: adata.X looks like raw counts (non-negative integers up to 3), but log-normalised values are expected...
     """
     if X is None:
         raise ValueError(f"{where} is empty. Name the layer that holds the expression with `layer=...`.")

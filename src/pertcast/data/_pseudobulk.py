@@ -60,6 +60,15 @@ def population_moments(X: Matrix, groups: RowGroups) -> tuple[np.ndarray, np.nda
     -------
     Means and variances (divided by the number of cells), both float64 ``[P, G]``. Variances come from the mean
     square, in float64: their rounding error is of the order of 1e-16 times the squared mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pertcast as pc
+    >>> groups = pc.data.RowGroups(np.array([0, 2, 1]), start=np.array([0, 2]), stop=np.array([2, 3]))
+    >>> means, variances = pc.data.population_moments(np.array([[1.0], [5.0], [3.0]]), groups)
+    >>> means.tolist(), variances.tolist()
+    ([[2.0], [5.0]], [[1.0], [0.0]])
     """
     total, square = _sums(X, groups, powers=(1, 2))
     means = _per_cell(total, groups.sizes)
@@ -126,6 +135,16 @@ class ShiftTable:
         Context code of the index, int32 ``[P]``.
     batch
         Batch code of the index, int32 ``[P]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pertcast as pc
+    >>> X = np.array([[1.0, 0.0], [3.0, 0.0], [4.0, 1.0], [6.0, 1.0]])
+    >>> index = pc.data.ConditionIndex.from_codes([0, 0, 1, 1], ["control", "A"])
+    >>> table = pc.data.ShiftTable.from_index(X, index, pc.data.match_controls(index))
+    >>> table.control_mean.tolist(), table.shift.tolist()
+    ([[2.0, 0.0]], [[3.0, 1.0]])
     """
 
     condition: np.ndarray

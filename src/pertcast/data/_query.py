@@ -59,6 +59,17 @@ class ControlPopulation:
         Mean of the continuous covariates over ``rows``, float32 ``[V]``.
     obs
         Labels to fill in for predicted cells: column of ``obs`` to label.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(6, n_genes=20, n_cell_types=2, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.baselines.NoEffect.setup_anndata(adata, cell_type_key="cell_type", batch_key="donor")
+    >>> model = pc.baselines.NoEffect(adata)
+    >>> metadata = pc.data.screen_metadata_from_registry(model.registry)
+    >>> population = pc.data.ControlQuery.from_adata(adata, metadata).populations[0]
+    >>> population.cell_type, population.batch, len(population.rows)
+    ('type_0', 'donor_0', 6)
     """
 
     context: dict[str, str]
@@ -87,6 +98,19 @@ class ControlQuery:
         The control populations, sorted by the labels of context and batch.
     columns
         Columns of the contexts, the batch and the continuous covariates by their names, as the user gave them.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(6, n_genes=20, n_cell_types=2, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.baselines.NoEffect.setup_anndata(adata, cell_type_key="cell_type", batch_key="donor")
+    >>> model = pc.baselines.NoEffect(adata)
+    >>> metadata = pc.data.screen_metadata_from_registry(model.registry)
+    >>> query = pc.data.ControlQuery.from_adata(adata, metadata, contexts="type_1")
+    >>> query
+    ControlQuery[n_controls=18, n_populations=3, n_contexts=1, n_genes=20]
+    >>> query.gather(query.populations[0].rows).shape
+    (6, 20)
     """
 
     metadata: ScreenMetadata

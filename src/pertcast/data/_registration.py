@@ -69,11 +69,12 @@ def register_anndata(
     adata
         Screen. On success it holds the columns and keys ``_scvi_*`` of scvi-tools.
     setup_method_args
-        What ``cls._get_setup_method_args(**locals())`` returned. Its setup arguments must hold the arguments below
-        under the same names, because they are read back from the registry.
+        What ``cls._get_setup_method_args(**locals())`` returned. Its setup arguments must hold ``perturbation_key``,
+        ``control`` and every other argument below that is not left at its default, under the same names, because they
+        are read back from the registry.
     perturbation_key, control, cell_type_key, batch_key, layer, counts_layer, dosage_key, perturbation_embedding_key, \
     categorical_covariate_keys, continuous_covariate_keys, split_key, modalities
-        See :class:`~pertcast.data._keys.ScreenKeys`.
+        As in ``setup_anndata`` of the models, such as :meth:`pertcast.PerturbDiff.setup_anndata`.
     **kwargs
         Passed on to :meth:`scvi.data.AnnDataManager.register_fields`: ``source_registry`` and ``extend_categories``
         where a saved model is given other data.
@@ -86,6 +87,20 @@ def register_anndata(
         If something has the wrong type, or an argument does not exist.
     ValueError
         If the data are not a screen that a model can learn from. The message says why and what to do.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> from scvi.model.base import BaseModelClass
+    >>> class Own(BaseModelClass):
+    ...     @classmethod
+    ...     def setup_anndata(cls, adata, perturbation_key="perturbation", control="control", cell_type_key=None):
+    ...         args = cls._get_setup_method_args(**locals())
+    ...         pc.data.register_anndata(cls, adata, setup_method_args=args, **args["setup_args"])
+    >>> adata = pc.data.simulate_screen(6, n_genes=20, n_cell_types=2, n_perturbations=2, combinations=0, seed=0)
+    >>> Own.setup_anndata(adata, cell_type_key="cell_type")
+    >>> [column for column in adata.obs if column.startswith("_scvi")]
+    ['_scvi_perturbation', '_scvi_cell_type', '_scvi_batch']
     """
     _check_options(setup_method_args, kwargs)
     keys = ScreenKeys(

@@ -31,7 +31,15 @@ _NO_DOSAGE = 1.0
 
 
 class Request(NamedTuple):
-    """A perturbation to predict, and its dosage (1 where the screen has no dosages)."""
+    """A perturbation to predict, and its dosage (1 where the screen has no dosages).
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> request = pc.data.Request("CEBPA+KLF1", dosage=10.0)
+    >>> pc.data.parse_perturbation(request.perturbation), request.dosage
+    (('CEBPA', 'KLF1'), 10.0)
+    """
 
     perturbation: str
     dosage: float

@@ -20,7 +20,19 @@ __all__ = ["PopulationSampler", "SequentialPopulations", "SetRequest"]
 
 
 class SetRequest(NamedTuple):
-    """Rows of B sets of cells and of their matched controls."""
+    """Rows of B sets of cells and of their matched controls.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> index = pc.data.ConditionIndex.from_codes([0, 0, 0, 1, 1], ["control", "A"])
+    >>> sampler = pc.data.SequentialPopulations(
+    ...     index.groups, pc.data.match_controls(index), [1], n_sets=1, set_size=3, n_controls=3
+    ... )
+    >>> request = next(iter(sampler))
+    >>> request.target.tolist(), request.target_mask.tolist(), request.control.tolist()
+    ([[3, 4, -1]], [[True, True, False]], [[0, 1, 2]])
+    """
 
     condition: np.ndarray
     """Condition of each set, int64 ``[B]``."""
@@ -115,6 +127,18 @@ class PopulationSampler(DistributedSampler[SetRequest]):
     ValueError
         If there are no conditions, a size or number of steps is below 1, only one of ``num_replicas`` and ``rank`` is
         given, or ``rank`` is not in [0, ``num_replicas``).
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> index = pc.data.ConditionIndex.from_codes([0, 0, 0, 1, 1, 2, 2], ["control", "A", "B"])
+    >>> sizes = {"n_sets": 2, "set_size": 2, "n_controls": 3, "steps_per_epoch": 4}
+    >>> sampler = pc.data.PopulationSampler(index.groups, pc.data.match_controls(index), index.perturbed, **sizes)
+    >>> requests = list(sampler)
+    >>> len(requests), requests[0].target.shape
+    (4, (2, 2))
+    >>> [sorted(request.condition.tolist()) for request in requests]
+    [[1, 2], [1, 2], [1, 2], [1, 2]]
     """
 
     def __init__(
@@ -187,6 +211,16 @@ class SequentialPopulations(Sampler[SetRequest]):
     ------
     ValueError
         If there are no conditions, or a size is below 1.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> index = pc.data.ConditionIndex.from_codes([0, 0, 1, 2, 3], ["control", "A", "B", "C"])
+    >>> sampler = pc.data.SequentialPopulations(
+    ...     index.groups, pc.data.match_controls(index), index.perturbed, n_sets=2, set_size=1, n_controls=2
+    ... )
+    >>> [(request.condition.tolist(), request.target.tolist()) for request in sampler]
+    [([1, 2], [[2], [3]]), ([3], [[4]])]
     """
 
     def __init__(

@@ -56,6 +56,16 @@ class ScreenMetadata:
         Whether the training data have dosages.
     setup_args
         Arguments of ``setup_anndata``.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(6, n_genes=20, n_cell_types=2, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.baselines.NoEffect.setup_anndata(adata, cell_type_key="cell_type")
+    >>> model = pc.baselines.NoEffect(adata)
+    >>> metadata = pc.data.screen_metadata_from_registry(model.registry)
+    >>> metadata.perturbations, metadata.cell_types, metadata.batches
+    (('pert_0', 'pert_1'), ('type_0', 'type_1'), ('all',))
     """
 
     vocabulary: PerturbationVocabulary
@@ -86,6 +96,19 @@ def screen_metadata_from_registry(registry: Mapping[str, Any]) -> ScreenMetadata
     ----------
     registry
         Registry of a model of this package: ``model.registry``.
+
+    Returns
+    -------
+    Names, vocabulary and setup arguments; no cells.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(6, n_genes=20, n_cell_types=2, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.baselines.NoEffect.setup_anndata(adata, cell_type_key="cell_type", batch_key="donor")
+    >>> model = pc.baselines.NoEffect(adata)
+    >>> pc.data.screen_metadata_from_registry(model.registry)
+    ScreenMetadata[n_perturbations=2, n_cell_types=2, n_batches=3, n_genes=20]
     """
     setup = dict(registry["setup_args"])
     fields = registry["field_registries"]
@@ -132,6 +155,19 @@ class Screen:
         ``test`` are not among them.
     parts
         Code of :class:`~pertcast.data._split.Part` for each cell, int8 ``[N]``; ``None`` without a split column.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(6, n_genes=20, n_cell_types=2, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.baselines.NoEffect.setup_anndata(adata, cell_type_key="cell_type")
+    >>> model = pc.baselines.NoEffect(adata)
+    >>> screen = pc.data.screen_from_manager(model.adata_manager)
+    >>> screen.index.names(screen.index.perturbed)
+    ['pert_0 | type_0', 'pert_0 | type_1', 'pert_1 | type_0', 'pert_1 | type_1']
+    >>> condition = screen.index.perturbed[0]
+    >>> screen.X[screen.index.rows(condition)].shape, len(screen.controls.rows(condition))
+    ((18, 20), 18)
     """
 
     manager: AnnDataManager
@@ -210,10 +246,26 @@ def screen_from_manager(
     min_controls
         See :func:`~pertcast.data._controls.match_controls`.
 
+    Returns
+    -------
+    The matrix, which is not copied unless its rows are slow to read, with its index and its matched controls.
+
     Raises
     ------
     ValueError
         If no condition has ``min_cells`` cells, the split leaks, or a context has no controls.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(6, n_genes=20, n_cell_types=2, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.baselines.NoEffect.setup_anndata(adata, cell_type_key="cell_type", batch_key="donor")
+    >>> model = pc.baselines.NoEffect(adata)
+    >>> screen = pc.data.screen_from_manager(model.adata_manager)
+    >>> screen.index
+    ConditionIndex[n_cells=108, n_conditions=12, n_contexts=2, n_controls=36, skipped=0]
+    >>> screen.controls
+    MatchedControls[n_groups=6, context_batch=12, context=0, batch=0]
     """
     factors = ScreenFactors.from_manager(manager)
     index = ConditionIndex.from_factors(factors, min_cells=min_cells)

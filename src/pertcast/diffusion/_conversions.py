@@ -51,6 +51,16 @@ def noise_from_x0(x_t: Tensor, x0: Tensor, t: Tensor, schedule: NoiseSchedule) -
     ------
     ValueError
         If the shapes do not agree, or ``sigma`` is 0 at a time in ``t``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.diffusion import CosineSchedule, add_noise
+    >>> schedule, t = CosineSchedule(), torch.tensor([0.5])
+    >>> x0, noise = torch.full((1, 1, 2), 3.0), torch.full((1, 1, 2), -1.0)
+    >>> x_t = add_noise(x0, noise, t, schedule)
+    >>> noise_from_x0(x_t, x0, t, schedule)
+    tensor([[[-1.0000, -1.0000]]])
     """
     same_shape(x_t=x_t, x0=x0)
     alpha, sigma = coefficients(x_t, t, schedule)
@@ -79,6 +89,16 @@ def x0_from_noise(x_t: Tensor, noise: Tensor, t: Tensor, schedule: NoiseSchedule
     ------
     ValueError
         If the shapes do not agree, or ``alpha`` is 0 at a time in ``t``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.diffusion import CosineSchedule, add_noise
+    >>> schedule, t = CosineSchedule(), torch.tensor([0.5])
+    >>> x0, noise = torch.full((1, 1, 2), 3.0), torch.full((1, 1, 2), -1.0)
+    >>> x_t = add_noise(x0, noise, t, schedule)
+    >>> x0_from_noise(x_t, noise, t, schedule)
+    tensor([[[3.0000, 3.0000]]])
     """
     same_shape(x_t=x_t, noise=noise)
     alpha, sigma = coefficients(x_t, t, schedule)
@@ -107,6 +127,16 @@ def velocity_from_x0(x_t: Tensor, x0: Tensor, t: Tensor, schedule: NoiseSchedule
     ------
     ValueError
         If the shapes do not agree, or ``sigma`` is 0 at a time in ``t``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.diffusion import CosineSchedule, add_noise, velocity
+    >>> schedule, t = CosineSchedule(), torch.tensor([0.5])
+    >>> x0, noise = torch.full((1, 1, 2), 3.0), torch.full((1, 1, 2), -1.0)
+    >>> x_t = add_noise(x0, noise, t, schedule)
+    >>> bool(torch.allclose(velocity_from_x0(x_t, x0, t, schedule), velocity(x0, noise, t, schedule)))
+    True
     """
     same_shape(x_t=x_t, x0=x0)
     alpha, sigma = coefficients(x_t, t, schedule)
@@ -135,6 +165,17 @@ def x0_from_velocity(x_t: Tensor, velocity: Tensor, t: Tensor, schedule: NoiseSc
     ------
     ValueError
         If the shapes do not agree.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.diffusion import CosineSchedule, add_noise, velocity
+    >>> schedule, t = CosineSchedule(), torch.tensor([0.5])
+    >>> x0, noise = torch.full((1, 1, 2), 3.0), torch.full((1, 1, 2), -1.0)
+    >>> x_t = add_noise(x0, noise, t, schedule)
+    >>> v = velocity(x0, noise, t, schedule)
+    >>> x0_from_velocity(x_t, v, t, schedule)
+    tensor([[[3.0000, 3.0000]]])
     """
     same_shape(x_t=x_t, velocity=velocity)
     alpha, sigma = coefficients(x_t, t, schedule)
@@ -163,6 +204,16 @@ def velocity_from_noise(x_t: Tensor, noise: Tensor, t: Tensor, schedule: NoiseSc
     ------
     ValueError
         If the shapes do not agree, or ``alpha`` is 0 at a time in ``t``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.diffusion import CosineSchedule, add_noise, velocity
+    >>> schedule, t = CosineSchedule(), torch.tensor([0.5])
+    >>> x0, noise = torch.full((1, 1, 2), 3.0), torch.full((1, 1, 2), -1.0)
+    >>> x_t = add_noise(x0, noise, t, schedule)
+    >>> bool(torch.allclose(velocity_from_noise(x_t, noise, t, schedule), velocity(x0, noise, t, schedule)))
+    True
     """
     same_shape(x_t=x_t, noise=noise)
     alpha, sigma = coefficients(x_t, t, schedule)
@@ -191,6 +242,17 @@ def noise_from_velocity(x_t: Tensor, velocity: Tensor, t: Tensor, schedule: Nois
     ------
     ValueError
         If the shapes do not agree.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.diffusion import CosineSchedule, add_noise, velocity
+    >>> schedule, t = CosineSchedule(), torch.tensor([0.5])
+    >>> x0, noise = torch.full((1, 1, 2), 3.0), torch.full((1, 1, 2), -1.0)
+    >>> x_t = add_noise(x0, noise, t, schedule)
+    >>> v = velocity(x0, noise, t, schedule)
+    >>> noise_from_velocity(x_t, v, t, schedule)
+    tensor([[[-1., -1.]]])
     """
     same_shape(x_t=x_t, velocity=velocity)
     alpha, sigma = coefficients(x_t, t, schedule)

@@ -16,7 +16,16 @@ __all__ = ["PopulationLoss", "masked_mse", "population_loss"]
 
 
 class PopulationLoss(NamedTuple):
-    """Loss of each set, from :func:`population_loss`."""
+    """Loss of each set, from :func:`population_loss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([[[0.0], [1.0]]])
+    >>> loss = population_loss(x.flip(1), x, unbiased=False)  # the same cells in another order
+    >>> loss.energy, loss.mse
+    (tensor([0.]), tensor([1.]))
+    """
 
     total: Tensor
     """``energy + mse_weight * mse``, [B]."""

@@ -96,6 +96,15 @@ def velocity(x0: Tensor, noise: Tensor, t: Tensor, schedule: NoiseSchedule) -> T
     ------
     ValueError
         If the shapes do not agree.
+
+    Examples
+    --------
+    At the data end the velocity is the noise.
+
+    >>> import torch
+    >>> from pertcast.diffusion import LinearSchedule
+    >>> velocity(torch.ones(1, 1, 2), torch.full((1, 1, 2), 5.0), torch.tensor([0.0]), LinearSchedule())
+    tensor([[[5., 5.]]])
     """
     same_shape(x0=x0, noise=noise)
     alpha, sigma = coefficients(x0, t, schedule)

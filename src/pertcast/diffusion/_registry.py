@@ -35,6 +35,10 @@ def get_schedule(name: str) -> NoiseSchedule:
         ``"cosine"`` (:class:`CosineSchedule`), ``"linear"`` (:class:`LinearSchedule`) or ``"discrete_linear"``
         (:class:`DiscreteLinearSchedule`).
 
+    Returns
+    -------
+    The schedule with its default parameters.
+
     Raises
     ------
     ValueError
@@ -58,6 +62,10 @@ def get_sampler(name: str) -> Sampler:
     name
         ``"ddim"`` (:func:`sample_ddim`), ``"ancestral"`` (:func:`sample_ancestral`) or ``"dpmpp_2m"``
         (:func:`sample_dpmpp_2m`).
+
+    Returns
+    -------
+    The sampler.
 
     Raises
     ------

@@ -133,6 +133,15 @@ def sample_ancestral(
     ------
     ValueError
         If the times are out of range or ``noise_fn`` is None.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.diffusion import LinearSchedule, noise_from
+    >>> start, noise_fn = torch.randn(1, 2, 3), noise_from(torch.Generator().manual_seed(0))
+    >>> ones = lambda x_t, t, previous: torch.ones_like(x_t)
+    >>> sample_ancestral(ones, start, [1.0, 0.5, 0.0], LinearSchedule(), noise_fn=noise_fn).unique()
+    tensor([1.])
     """
     draw = _required(noise_fn)
     x, x0 = x_T, None
@@ -187,6 +196,18 @@ def sample_dpmpp_2m(
     ------
     ValueError
         If the times are out of range.
+
+    Examples
+    --------
+    A grid of two times is one call of the network, as with the other samplers.
+
+    >>> import torch
+    >>> from pertcast.diffusion import LinearSchedule
+    >>> sample_dpmpp_2m(
+    ...     lambda x_t, t, previous: torch.ones_like(x_t), torch.randn(1, 2, 3), [1.0, 0.0], LinearSchedule()
+    ... )
+    tensor([[[1., 1., 1.],
+             [1., 1., 1.]]])
     """
     x, x0, h = x_T, None, math.inf
     for step in steps(times, schedule):

@@ -24,6 +24,22 @@ class NoiseSchedule(ABC):
 
     All methods take tensors of any shape, compute in their dtype (float32 or float64) and on their device, and are
     elementwise. Times outside [0, 1] are not checked here.
+
+    Examples
+    --------
+    A schedule whose log signal-to-noise ratio falls by 20 over its time:
+
+    >>> class Straight(NoiseSchedule):
+    ...     def log_snr(self, t):
+    ...         return (10 - 20 * t).where(t > 0, torch.inf)
+    ...
+    ...     def time(self, log_snr):
+    ...         return ((10 - log_snr) / 20).clamp(0, 1)
+    >>> t = torch.tensor([0.0, 0.5, 1.0])
+    >>> Straight().alpha(t)
+    tensor([1.0000, 0.7071, 0.0067])
+    >>> Straight().time(Straight().log_snr(t))
+    tensor([0.0000, 0.5000, 1.0000])
     """
 
     @abstractmethod

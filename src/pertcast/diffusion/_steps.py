@@ -23,7 +23,20 @@ type Callback = Callable[[int, float, Tensor, Tensor], None]
 
 
 class Sampler(Protocol):
-    """Call that all samplers share."""
+    """Call that all samplers share.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.diffusion import LinearSchedule, sample_ddim, sample_dpmpp_2m
+    >>> def draw(sampler: Sampler) -> float:
+    ...     cells = sampler(
+    ...         lambda x_t, t, previous: x_t * 0 + 2, torch.randn(1, 4, 3), [1.0, 0.5, 0.0], LinearSchedule()
+    ...     )
+    ...     return float(cells.mean())
+    >>> draw(sample_ddim), draw(sample_dpmpp_2m)
+    (2.0, 2.0)
+    """
 
     def __call__(
         self,

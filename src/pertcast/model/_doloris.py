@@ -250,6 +250,23 @@ class Unlasting(Doloris):
         ``"bernoulli"``.
     **options
         Further arguments of :class:`Doloris`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :class:`Doloris`.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(20, n_genes=60, n_perturbations=2, combinations=0, seed=0)
+    >>> pc.Unlasting.setup_anndata(adata, cell_type_key="cell_type", batch_key="donor")
+    >>> model = pc.Unlasting(adata, network=None, n_hidden=16)
+    >>> model.config.gene_embedding, model.config.gene_readout, model.config.zeros
+    ('learned', 'knockout', 'bernoulli')
+    >>> model.train(max_epochs=1, steps_per_epoch=5, enable_progress_bar=False)
+    >>> model.predict(perturbations=["pert_0"], progressbar=False).n_vars
+    60
     """
 
     def __init__(

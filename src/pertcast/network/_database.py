@@ -37,6 +37,17 @@ def load_database(name: Database, *, organism: str = "human") -> pd.DataFrame:
         If decoupler is not installed.
     ValueError
         If the name is unknown.
+
+    Examples
+    --------
+    >>> import pertcast as pc
+    >>> pc.network.DATABASES
+    ('collectri', 'dorothea')
+    >>> network = pc.network.load_database("collectri")  # doctest: +SKIP
+    >>> list(network.columns)  # doctest: +SKIP
+    ['source', 'target', 'weight']
+    >>> ("MYC", "TERT") in set(zip(network["source"], network["target"]))  # doctest: +SKIP
+    True
     """
     if name not in DATABASES:
         raise ValueError(f"Unknown network {name!r}; decoupler offers {' and '.join(map(repr, DATABASES))}.")

@@ -31,6 +31,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, n_heads: int, mask: Tensor
     Returns
     -------
     [B, M, D].
+
+    Examples
+    --------
+    >>> import torch
+    >>> cells = torch.tensor([[[1.0, 10.0], [3.0, 30.0], [9.0, 90.0]]])
+    >>> allowed = torch.tensor([[True, True, False]])
+    >>> attend(torch.zeros(1, 1, 2), cells, cells, 1, allowed)  # a query of zeros takes the mean
+    tensor([[[ 2., 20.]]])
     """
     q, k, v = (x.unflatten(-1, (n_heads, -1)).transpose(1, 2) for x in (query, key, value))
     allowed = None if mask is None else mask[:, None, None, :]
@@ -49,6 +57,14 @@ class PopulationBlock(nn.Module):
         Width D.
     n_heads
         Number of heads.
+
+    Examples
+    --------
+    >>> import torch
+    >>> block = PopulationBlock(8, n_heads=2)
+    >>> cells, tokens, condition = torch.randn(1, 5, 8), torch.randn(1, 3, 8), torch.randn(1, 8)
+    >>> torch.equal(block(cells, None, tokens, condition), cells)  # before training
+    True
     """
 
     def __init__(self, n_hidden: int, n_heads: int) -> None:

@@ -37,6 +37,17 @@ class ConditionEncoder(nn.Module):
     identity_dropout
         Share of sets whose learned vectors are dropped in training, so that given vectors stand alone for
         perturbations that were never seen. Used only with given vectors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = ConditionEncoder(n_trained=3, n_hidden=8)
+    >>> part_ids = torch.tensor([[0, 2], [0, 2], [2, 0]])
+    >>> part_mask = torch.tensor([[True, True], [True, False], [True, False]])
+    >>> dosage, covariates, code = torch.ones(3), torch.zeros(3, 0), torch.zeros(3, dtype=torch.long)
+    >>> both, first, second = encoder(part_ids, part_mask, dosage, covariates, code, code)
+    >>> torch.allclose(both, first + second, atol=1e-5)
+    True
     """
 
     vectors: Tensor

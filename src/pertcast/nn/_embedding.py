@@ -50,6 +50,16 @@ class TimeEmbedding(nn.Module):
         Width D.
     n_features
         Number of sinusoidal features.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.nn import sinusoid
+    >>> embedding, t = TimeEmbedding(8, n_features=4), torch.tensor([0.0, 0.5])
+    >>> embedding(t).shape
+    torch.Size([2, 8])
+    >>> torch.equal(embedding(t), embedding.layers(sinusoid(torch.tensor([0.0, 500.0]), 4)))  # a thousand steps
+    True
     """
 
     def __init__(self, n_hidden: int, n_features: int = 64) -> None:

@@ -24,6 +24,15 @@ class DosageGate(nn.Module):
     ----------
     n_hidden
         Width D.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gate, dosage = DosageGate(4), torch.tensor([[0.0], [3.0]])
+    >>> features = torch.zeros(2, 4)  # nothing that the dosage could scale
+    >>> encoded = gate(torch.cat([features, dosage], 1))
+    >>> encoded.shape, torch.allclose(encoded[0], encoded[1])
+    (torch.Size([2, 4]), True)
     """
 
     def __init__(self, n_hidden: int) -> None:
@@ -64,6 +73,14 @@ class GraphConditionEncoder(ConditionEncoder):
         Number of continuous covariates.
     identity_dropout
         Share of sets whose learned vectors are dropped in training.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = GraphConditionEncoder(2, 8, n_genes=5, n_embedding=3, n_heads=2, learned=True)
+    >>> part = encoder.part_vectors(torch.tensor([[2 + 4]]))  # gene 4; the vocabulary has 2 perturbations
+    >>> torch.allclose(part[0, 0], encoder.genes()[4])
+    True
     """
 
     gene_of_part: Tensor

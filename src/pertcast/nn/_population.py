@@ -47,6 +47,16 @@ class PopulationTransformer(nn.Module):
     ------
     ValueError
         If ``n_heads`` does not divide ``n_hidden``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = PopulationTransformer(5, 7, n_hidden=8, n_layers=1, n_heads=2, n_tokens=3)
+    >>> controls = network.encode_controls(torch.randn(1, 6, 5), torch.ones(1, 6, dtype=torch.bool))
+    >>> noisy, source, condition = torch.randn(1, 4, 5), torch.randn(1, 4, 5), torch.randn(1, 8)
+    >>> cells = network(noisy, source, None, torch.ones(1), condition, controls)
+    >>> cells.shape, cells.abs().max().item()
+    (torch.Size([1, 4, 7]), 0.0)
     """
 
     def __init__(

@@ -75,6 +75,10 @@ def denoising_trajectory(
     save
         File to write the figure to.
 
+    Returns
+    -------
+    The axes that were drawn on.
+
     Raises
     ------
     KeyError
@@ -83,6 +87,19 @@ def denoising_trajectory(
         If the expression is not in memory.
     ValueError
         If the genes differ, an AnnData has no cells, or a cell lacks a step.
+
+    Examples
+    --------
+    Two cells in three steps, each path of two segments:
+
+    >>> import anndata
+    >>> import numpy as np
+    >>> import pertcast as pc
+    >>> rng = np.random.default_rng(0)
+    >>> control, real, trajectory = (anndata.AnnData(rng.normal(size=(n, 5))) for n in (20, 20, 6))
+    >>> trajectory.obs["step"], trajectory.obs["cell"] = [0, 1, 2, 0, 1, 2], list("aaabbb")
+    >>> len(pc.pl.denoising_trajectory(trajectory, real, control).get_lines())
+    4
     """
     from sklearn.decomposition import PCA
 

@@ -74,6 +74,10 @@ def distance_matrix(
     save
         File to write the figure to.
 
+    Returns
+    -------
+    The axes that were drawn on.
+
     Raises
     ------
     KeyError

@@ -82,6 +82,10 @@ def dotplot(
     save
         File to write the figure to.
 
+    Returns
+    -------
+    The axes that were drawn on.
+
     Raises
     ------
     KeyError

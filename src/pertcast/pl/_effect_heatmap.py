@@ -72,6 +72,10 @@ def effect_heatmap(
     save
         File to write the figure to.
 
+    Returns
+    -------
+    The axes that were drawn on.
+
     Raises
     ------
     KeyError

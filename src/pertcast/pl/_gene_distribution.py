@@ -70,6 +70,10 @@ def gene_distribution(
     save
         File to write the figure to.
 
+    Returns
+    -------
+    The axes that were drawn on.
+
     Raises
     ------
     KeyError

@@ -75,6 +75,10 @@ def population_spread(
     save
         File to write the figure to.
 
+    Returns
+    -------
+    The axes that were drawn on.
+
     Raises
     ------
     KeyError

@@ -64,6 +64,10 @@ def score_table(
     save
         File to write the figure to.
 
+    Returns
+    -------
+    The axes that were drawn on.
+
     Raises
     ------
     ValueError

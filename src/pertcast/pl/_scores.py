@@ -53,6 +53,10 @@ def scores(
     save
         File to write the figure to.
 
+    Returns
+    -------
+    The axes that were drawn on.
+
     Raises
     ------
     ValueError

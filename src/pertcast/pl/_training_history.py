@@ -51,6 +51,10 @@ def training_history(
     save
         File to write the figure to.
 
+    Returns
+    -------
+    The axes that were drawn on.
+
     Raises
     ------
     ValueError

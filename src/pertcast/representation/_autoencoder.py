@@ -43,6 +43,15 @@ class AutoencoderSpace(Representation):
         Length K of the code, at most G.
     nonnegative
         Whether expression cannot be negative; then decoded values below 0 become 0.
+
+    Examples
+    --------
+    A cell that keeps its code is unchanged, whatever the weights:
+
+    >>> space = AutoencoderSpace(4, 2, nonnegative=True)
+    >>> cells = torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    >>> bool(torch.allclose(space.decode(space.encode(cells), cells), cells))
+    True
     """
 
     mean: Tensor

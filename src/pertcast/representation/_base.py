@@ -24,6 +24,15 @@ class Representation(nn.Module, ABC):
         Number of features K.
     nonnegative
         Whether expression cannot be negative.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pertcast.representation import GeneSpace
+    >>> space = GeneSpace(3, nonnegative=True)
+    >>> cells = torch.tensor([[0.0, 1.0, 2.0]])
+    >>> space.decode(space.bound(space.encode(cells) - 1), source=cells)
+    tensor([[0., 0., 1.]])
     """
 
     def __init__(self, n_genes: int, n_features: int, *, nonnegative: bool) -> None:

@@ -31,6 +31,18 @@ class PCASpace(Representation):
         Number of axes K, at most G.
     nonnegative
         Whether expression cannot be negative; then decoded values below 0 become 0.
+
+    Examples
+    --------
+    A cell keeps what the axes do not see: here the second gene.
+
+    >>> from pertcast.representation import PrincipalComponents
+    >>> axes = PrincipalComponents(torch.zeros(2), torch.tensor([[1.0], [0.0]]), torch.ones(1), 1.0)
+    >>> space = PCASpace(2, 1, nonnegative=False)
+    >>> space.fit(axes, torch.zeros(1, 2), n_directions=0)
+    >>> source = torch.tensor([[3.0, 7.0]])
+    >>> space.encode(source), space.decode(torch.tensor([[5.0]]), source)
+    (tensor([[3.]]), tensor([[5., 7.]]))
     """
 
     mean: Tensor

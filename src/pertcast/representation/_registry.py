@@ -33,6 +33,10 @@ def make_representation(name: str, n_genes: int, n_latent: int, *, nonnegative: 
     nonnegative
         Whether expression cannot be negative.
 
+    Returns
+    -------
+    The space, not fitted yet.
+
     Raises
     ------
     ValueError

@@ -182,6 +182,16 @@ def run_cell_eval(
         If cell-eval is not installed.
     KeyError, ValueError
         As :func:`to_cell_eval`.
+
+    Examples
+    --------
+    A perfect prediction identifies every perturbation:
+
+    >>> import pertcast as pc
+    >>> adata = pc.data.simulate_screen(20, n_genes=40, n_perturbations=2, combinations=0, seed=0)
+    >>> scores = pc.tl.run_cell_eval(adata, adata, groupby="cell_type", profile="pds")  # doctest: +SKIP
+    >>> scores["metric"].unique().tolist(), scores["value"].unique().tolist()  # doctest: +SKIP
+    (['discrimination_score_l1'], [1.0])
     """
     try:
         from cell_eval import MetricsEvaluator

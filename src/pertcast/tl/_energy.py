@@ -46,6 +46,10 @@ def energy_distance(
     seed
         Seed of the subsampling.
 
+    Returns
+    -------
+    The distance in the units of the data; the U-statistic may be below 0.
+
     Raises
     ------
     ValueError

@@ -48,6 +48,10 @@ def mmd_rbf(
     seed
         Seed of the subsampling.
 
+    Returns
+    -------
+    The squared MMD, without a unit; the U-statistic may be below 0.
+
     Raises
     ------
     ValueError

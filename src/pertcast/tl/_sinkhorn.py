@@ -47,6 +47,10 @@ def sinkhorn_divergence(
     seed
         Seed of the subsampling.
 
+    Returns
+    -------
+    The divergence in the units of the data, 0 for equal populations.
+
     Raises
     ------
     ValueError

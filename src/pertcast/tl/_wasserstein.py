@@ -73,6 +73,10 @@ def gene_wasserstein(x: Cells, y: Cells, *, max_cells: int | None = None, seed: 
     seed
         Seed of the subsampling.
 
+    Returns
+    -------
+    The distance in the units of the data, at least 0.
+
     Raises
     ------
     ValueError
@@ -128,6 +132,10 @@ def sliced_wasserstein(
         Largest number of cells to use of each population; more are subsampled without replacement. All by default.
     seed
         Seed of the directions and of the subsampling.
+
+    Returns
+    -------
+    The distance in the units of the data, at least 0.
 
     Raises
     ------
