@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,24 +11,18 @@ import torch
 from scvi.model.base import BaseModelClass
 
 from pertcast._numbers import check_whole
-from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
+from pertcast.data import screen_from_manager, screen_metadata_from_registry
 from pertcast.data._prediction import PredictMixin, refuse_options
-from pertcast.data._request import trained_dosages
 from pertcast.data._saving import NO_DATA, SavingMixin
 from pertcast.data._setup import ScreenSetupMixin
-from pertcast.model._budget import Budget, default_budget, limit_budget, resolve_seed
+from pertcast.model._budget import resolve_seed
 from pertcast.model._data_checks import check_controls, check_genes, check_sign
-from pertcast.model._dataset import anchored_dataset
-from pertcast.model._forecast import Forecaster, fit_forecaster
-from pertcast.model._gate import NO_EVIDENCE, choose_gate
-from pertcast.model._runner import run_training
-from pertcast.model._statistics import fit_components, is_nonnegative, n_singles, set_statistics
+from pertcast.model._statistics import is_nonnegative, n_singles
 from pertcast.model._task import PopulationDrawer
-from pertcast.model._train_checks import check_training
+from pertcast.model._training import TrainingMixin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from anndata import AnnData
     from mudata import MuData
@@ -37,18 +30,15 @@ if TYPE_CHECKING:
     from pertcast.data import Screen, ScreenMetadata
     from pertcast.data._query import ControlPopulation, ControlQuery
     from pertcast.data._request import Dosages
-    from pertcast.data._split import ConditionSplit
     from pertcast.data._stand_ins import Unseen
     from pertcast.data._tasks import PredictionTask
+    from pertcast.model._forecast import Forecaster
     from pertcast.module import PopulationConfig, PopulationModule
-    from pertcast.representation import PrincipalComponents
 
 __all__ = ["PopulationModel"]
 
-logger = logging.getLogger(__name__)
 
-
-class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
+class PopulationModel(ScreenSetupMixin, TrainingMixin, PredictMixin, SavingMixin, BaseModelClass):
     """Base of models that predict sets of cells from control cells and a condition, and of those that you write.
 
     Registration, hold-out, anchor, training with early stopping, the gate, prediction, saving and loading are
@@ -97,10 +87,6 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
     """
 
     _module_cls: type[PopulationModule]
-
-    config: PopulationConfig
-    module: PopulationModule
-    split_: ConditionSplit
 
     @abstractmethod
     def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None: ...
@@ -165,10 +151,6 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         n_perturbations = metadata.vocabulary.n_trained if self._screen is None else n_singles(self._screen)
         self._model_summary_string = description.format(n_perturbations=n_perturbations)
 
-    def _split(self, screen: Screen, validation_size: float) -> ConditionSplit:
-        """Conditions for training and validation."""
-        return screen.split(validation_size=validation_size, seed=self.seed)
-
     def _resolved_params(self) -> dict[str, Any]:
         """Arguments whose defaults depend on data or settings, as a saved model must be given them."""
         return {"nonnegative": self.module.nonnegative, "seed": self.seed}
@@ -188,135 +170,6 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
                 raise AttributeError(NO_DATA.format(type(self).__name__))
             self._screen = screen_from_manager(self.adata_manager, min_cells=self.min_cells)
         return self._screen
-
-    def train(
-        self,
-        max_epochs: int | None = None,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        *,
-        validation_size: float = 0.2,
-        steps_per_epoch: int | None = None,
-        early_stopping: bool = True,
-        early_stopping_patience: int = 45,
-        checkpoint_dir: str | Path | None = None,
-        ckpt_path: str | Path | None = None,
-        plan_kwargs: Mapping[str, Any] | None = None,
-        **trainer_kwargs: Any,
-    ) -> None:
-        """Train the model.
-
-        Conditions are held out for validation as the split column says, or else whole units: contexts, or batches
-        where there are fewer than three contexts, or else combinations, perturbations, or perturbations in one context
-        (see ``model.split_``). The averaged weights with the lowest validation loss are kept, and the held-out
-        conditions decide how much of the network is added to the anchor; where nothing can be held out, half of it is.
-
-        Parameters
-        ----------
-        max_epochs
-            Number of epochs; by default chosen from the number of conditions and logged.
-        accelerator, devices
-            As in :class:`scvi.train.Trainer`.
-        validation_size
-            Share of these units to hold out, at least one; 0 for none.
-        steps_per_epoch
-            Batches of an epoch; by default chosen with ``max_epochs``. ``max_steps`` in their place ends training after
-            that many batches.
-        early_stopping
-            Whether to stop when the validation loss no longer falls.
-        early_stopping_patience
-            Epochs without a lower validation loss before training stops. A default run is shorter than the default
-            patience and goes to its end, where the learning rate is small and the loss often falls once more.
-        checkpoint_dir
-            Folder for ``last.ckpt``, written after every epoch.
-        ckpt_path
-            Checkpoint to resume from: a run that was killed and resumed ends with the weights of one that was not.
-        plan_kwargs
-            Further arguments of the training plan: ``warmup``, ``compile`` (use :func:`torch.compile`) and
-            ``compile_kwargs``.
-        **trainer_kwargs
-            Further arguments of :class:`scvi.train.Trainer`, such as ``enable_progress_bar`` or ``precision``, by
-            default ``"bf16-mixed"`` where the device has units for it, and ``"32-true"`` elsewhere.
-
-        Raises
-        ------
-        TypeError
-            If there is no such argument; the message says what to use in its place.
-        ValueError
-            If the model was loaded without data, these hold nothing to train on, or a number is out of its range.
-        """
-        if self.adata is None:
-            raise ValueError(NO_DATA.format(type(self).__name__))
-        check_training(self, plan_kwargs, trainer_kwargs)
-        screen, config = self.screen, self.config
-        split = self._split(screen, validation_size)
-        budget = self._budget(len(split.train), max_epochs, steps_per_epoch)
-        budget = limit_budget(budget, trainer_kwargs.get("max_steps"), max_epochs=max_epochs)
-        n_components = config.n_latent if config.n_input == "learned" else max(config.n_input, config.n_latent)
-        components = fit_components(screen, split.train, n_components, seed=self.seed)
-        table = ShiftTable.from_index(screen.X, screen.index, screen.controls, split.train)
-        fit = partial(fit_forecaster, screen, components, nonnegative=self.module.nonnegative, seed=self.seed)
-        forecaster = fit(table) if self.module.anchored else None
-        if not self.is_trained_:
-            self._set_statistics(screen, split.train, table, components)
-        self.module.train()  # Lightning keeps the mode it finds
-        self.module.gate.set(1.0)
-
-        data = PopulationDataModule(
-            screen,
-            split,
-            n_sets=config.n_sets,
-            set_size=config.set_size,
-            n_controls=config.n_controls,
-            steps_per_epoch=budget.steps_per_epoch,
-            seed=self.seed,
-        )
-        data.dataset = anchored_dataset(  # type: ignore[assignment]
-            data.dataset, screen, forecaster, table, split.validation
-        )
-        validates = len(split.validation) > 0
-        logger.info(
-            "Training for at most %d epochs of %d steps on %d conditions%s.",
-            *budget,
-            len(split.train),
-            f", validating on {len(split.validation)}" if validates else "",
-        )
-        run_training(
-            self,
-            data,
-            budget,
-            accelerator=accelerator,
-            devices=devices,
-            early_stopping=early_stopping,
-            early_stopping_patience=early_stopping_patience,
-            checkpoint_dir=checkpoint_dir,
-            ckpt_path=ckpt_path,
-            plan_kwargs=plan_kwargs,
-            **trainer_kwargs,
-        )
-        self.split_ = split
-        if self.module.anchored:
-            if validates:
-                choose_gate(self.module, data.validation_batches(), seed=self.seed)
-                seen = np.union1d(split.train, split.validation)
-                forecaster = fit(ShiftTable.from_index(screen.X, screen.index, screen.controls, seen))
-            else:
-                self.module.gate.set(NO_EVIDENCE)
-                logger.info("Gate of the network: %.2f, because no conditions are held out to choose it.", NO_EVIDENCE)
-            self.forecaster_ = forecaster
-        index = screen.index
-        known = np.union1d(split.train, split.validation) if self.module.anchored else split.train
-        self.dosages_ = trained_dosages(index, known)
-        self.identity_names_ = {"context": index.context_names, "batch": index.batch_names}
-        self.trained_names_ = {
-            "context": tuple(index.context_names[code] for code in np.unique(index.context[split.train])),
-            "batch": tuple(index.batch_names[code] for code in np.unique(index.batch[split.train])),
-        }
-        description = self._description.format(n_perturbations=n_singles(screen, split.train))
-        self._model_summary_string = (
-            f"{description}, trained on {len(split.train)} conditions for {self.trainer.global_step} steps "
-            f"of at most {budget.n_steps}, gate: {float(self.module.gate.value):.2g}"
-        )
 
     def predict(
         self,
@@ -429,12 +282,6 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
         """Arguments of ``sample`` of the module, from what :meth:`_options` returned."""
         return {}
 
-    def _set_statistics(
-        self, screen: Screen, conditions: np.ndarray, table: ShiftTable, components: PrincipalComponents
-    ) -> None:
-        """Tell the module what it must know of the training conditions before the first step."""
-        set_statistics(self.module, screen, table, components, seed=self.seed)
-
     def _part_ids(self, metadata: ScreenMetadata) -> dict[str, int] | None:
         """Ids of the single perturbations that can be predicted; None for those of the vocabulary."""
         return None
@@ -442,10 +289,6 @@ class PopulationModel(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClas
     def _identity_codes(self, query: ControlQuery, population: ControlPopulation) -> tuple[int, int]:
         """Codes of the context and batch of a population, for models that embed their identities."""
         return 0, 0
-
-    def _budget(self, n_conditions: int, max_epochs: int | None, steps_per_epoch: int | None) -> Budget:
-        """Length of training, as far as it is not given."""
-        return default_budget(n_conditions, max_epochs=max_epochs, steps_per_epoch=steps_per_epoch)
 
 
 def _n_contexts(metadata: Any) -> int:
