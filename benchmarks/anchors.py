@@ -83,7 +83,7 @@ def forecasts(case: Case) -> dict[str, np.ndarray]:
     rows = np.arange(len(anchor.populations))
     found = {"no effect": np.zeros_like(case.truth)}
     for name, transfer in WEIGHTED.items():
-        found[name] = np.stack([anchor._forecast(query, rows, transfer) for query in case.queries])
+        found[name] = np.stack([anchor.forecasts.by_transfer(query, rows, transfer) for query in case.queries])
     found["anchor"] = np.stack([anchor.shift(query) for query in case.queries])
     return found
 

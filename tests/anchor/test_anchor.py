@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pertcast.anchor import AnchorQuery, OwnGene, Populations, ShiftAnchor, Transfer, Weighting
+from pertcast.anchor._choice import leave_out
 from pertcast.anchor._regimes import left_out, regime_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def test_a_condition_of_training_is_forecast_by_its_measurement(build: Build) ->
     rng = np.random.default_rng(4)
     shifts = {name: 3 * rng.normal(size=(5, N_GENES)) for name in "ABC"}
     anchor = ShiftAnchor(build(shifts, rng.normal(size=(5, 2))), nonnegative=False)
-    np.testing.assert_allclose(anchor.shift(anchor.query(7)), shifts["B"][2], rtol=0.02, atol=0.02)
+    np.testing.assert_allclose(anchor.shift(anchor.populations.query(7)), shifts["B"][2], rtol=0.02, atol=0.02)
 
 
 def test_combinations_are_sums_of_their_parts(build: Build) -> None:
@@ -120,7 +121,7 @@ def test_a_rule_that_genes_share_is_corrected(build: Build) -> None:
     level = populations.shift[populations.shift > 0].mean()
     new = AnchorQuery(("A",), 1.0, np.where(expressed, 3.0, 0.0), np.zeros(2), "new", "batch", 100)
     truth = np.where(expressed, level, 0.0)
-    plain = anchor._forecast(new, np.arange(8), transfer)
+    plain = anchor.forecasts.by_transfer(new, np.arange(8), transfer)
     assert np.linalg.norm(anchor.shift(new) - truth) < 0.6 * np.linalg.norm(plain - truth)
 
 
@@ -136,9 +137,10 @@ def test_choices_do_not_see_the_context_that_is_left_out(build: Build) -> None:
         anchor.process.log_variance = np.zeros(anchor.process.kernel.n_terms)
         anchor.process.kernel.strength = {}
         anchor.process._factored, anchor.process._scale, anchor.process._covariance = None, 1.0, None
-        (case,) = [entry for entry in anchor._judged("context") if entry[0] == 3]
-        weighted = anchor._by_sources(case[1], anchor._sources(case[1], case[2]), Weighting("ridge", 1.0))
-        forecasts.append((anchor._by_process(case[1], case[2]), weighted))
+        (case,) = [case for case in leave_out(anchor.forecasts, "context", seed=0) if case.row == 3]
+        sources = anchor.forecasts.sources(case.query, case.rest)
+        weighted = anchor.forecasts.by_weighting(case.query, sources, Weighting("ridge", 1.0))
+        forecasts.append((anchor.forecasts.by_process(case.query, case.rest), weighted))
     np.testing.assert_allclose(forecasts[0], forecasts[1])
 
 
@@ -202,6 +204,8 @@ def test_an_anchor_survives_pickling(build: Build) -> None:
     anchor = ShiftAnchor(populations, nonnegative=True, vectors={"A": np.ones(2), "B": np.zeros(2)})
     copy: Any = pickle.loads(pickle.dumps(anchor))
     for row in range(len(populations)):
-        np.testing.assert_array_equal(copy.shift(copy.query(row)), anchor.shift(anchor.query(row)))
+        np.testing.assert_array_equal(
+            copy.shift(copy.populations.query(row)), anchor.shift(anchor.populations.query(row))
+        )
     assert repr(copy) == repr(anchor)
     assert repr(anchor).startswith("ShiftAnchor[n_populations=10, context=")

@@ -22,12 +22,12 @@ def populations(build: Callable[..., Populations]) -> Populations:
 def test_sources_are_populations_of_the_same_perturbation(populations: Populations) -> None:
     anchor = ShiftAnchor(populations, nonnegative=False)
     for row in range(len(populations)):
-        query = anchor.query(row)
+        query = anchor.populations.query(row)
         others = np.flatnonzero(populations.context != query.context)
-        sources = anchor._sources(query, others)
+        sources = anchor.forecasts.sources(query, others)
         assert {populations.perturbation[r] for r in sources} == {query.perturbation}
         assert sorted(populations.context[sources]) == sorted({f"c{c}" for c in range(5)} - {query.context})
-        np.testing.assert_allclose(anchor._trust(query, sources), populations.weight[sources])
+        np.testing.assert_allclose(anchor.forecasts._trust(query, sources), populations.weight[sources])
 
 
 def dose_anchor(build: Callable[..., Populations]) -> ShiftAnchor:
@@ -45,13 +45,15 @@ def dose_query(dosage: float) -> AnchorQuery:
 @pytest.mark.parametrize(("dosage", "expected"), [(0.1, 1.0), (1.0, 2.0), (10.0, 3.0), (1000.0, 3.0)])
 def test_the_nearest_dosage_dominates(build: Callable[..., Populations], dosage: float, expected: float) -> None:
     anchor, query = dose_anchor(build), dose_query(dosage)
-    np.testing.assert_allclose(anchor._by_sources(query, np.arange(6), Weighting("uniform")), expected, atol=0.25)
+    np.testing.assert_allclose(
+        anchor.forecasts.by_weighting(query, np.arange(6), Weighting("uniform")), expected, atol=0.25
+    )
     np.testing.assert_allclose(anchor.shift(query), expected, atol=0.6)
 
 
 def test_far_below_the_lowest_dosage_less_is_expected_than_at_it(build: Callable[..., Populations]) -> None:
     anchor, query = dose_anchor(build), dose_query(0.001)
-    np.testing.assert_allclose(anchor._by_sources(query, np.arange(6), Weighting("uniform")), 1.0, atol=0.25)
+    np.testing.assert_allclose(anchor.forecasts.by_weighting(query, np.arange(6), Weighting("uniform")), 1.0, atol=0.25)
     at_lowest = anchor.shift(dose_query(0.1))
     assert (np.abs(anchor.shift(query)) < 0.5 * at_lowest).all()
 
@@ -60,18 +62,18 @@ def test_trust_in_dosages_closed_form(build: Callable[..., Populations]) -> None
     anchor = dose_anchor(build)
     away = np.abs(np.log((anchor.populations.dosage + 0.05) / 2.05))
     expected = np.exp(-0.5 * np.square(away - away.min())).clip(1e-6)
-    np.testing.assert_allclose(anchor._trust(dose_query(2.0), np.arange(6)), expected, rtol=1e-4)
+    np.testing.assert_allclose(anchor.forecasts._trust(dose_query(2.0), np.arange(6)), expected, rtol=1e-4)
 
 
 def test_dosages_on_either_side_count_the_same(build: Callable[..., Populations]) -> None:
-    trust = dose_anchor(build)._trust(dose_query(np.sqrt(1.05 * 10.05) - 0.05), np.arange(6))
+    trust = dose_anchor(build).forecasts._trust(dose_query(np.sqrt(1.05 * 10.05) - 0.05), np.arange(6))
     np.testing.assert_allclose(trust[2:4], trust[4:6])
     assert trust[:2].max() < trust[2:].min()
 
 
 def test_one_dosage_everywhere_is_no_information(populations: Populations) -> None:
     anchor = ShiftAnchor(populations, nonnegative=False)
-    query = anchor.query(0)
+    query = anchor.populations.query(0)
     np.testing.assert_array_equal(anchor.shift(query), anchor.shift(query._replace(dosage=99.0)))
 
 

@@ -9,12 +9,15 @@ from the others, which is how every choice below is made::
     response     and shift = sum_j w_j (treated_j - control_j); for counts a decrease scales with expression   response
     correction   + f(what the sources say about the gene), one f for all genes, boosted trees            GeneCorrection
     own gene     + what perturbations of genes do to the gene itself                                            OwnGene
+    errors       how far off training populations are that are left out                                 forecast_errors
 """
 
 from __future__ import annotations
 
-from pertcast.anchor._anchor import ShiftAnchor, Transfer
+from pertcast.anchor._anchor import ShiftAnchor
 from pertcast.anchor._correction import GeneCorrection
+from pertcast.anchor._errors import ForecastError, forecast_errors
+from pertcast.anchor._forecasts import Transfer
 from pertcast.anchor._kernel import ConditionKernel, Conditions
 from pertcast.anchor._own_gene import OwnGene
 from pertcast.anchor._populations import Populations
@@ -30,6 +33,7 @@ __all__ = [
     "AnchorQuery",
     "ConditionKernel",
     "Conditions",
+    "ForecastError",
     "GeneCorrection",
     "OwnGene",
     "Populations",
@@ -38,6 +42,7 @@ __all__ = [
     "ShiftProcess",
     "Transfer",
     "Weighting",
+    "forecast_errors",
     "gene_features",
     "response",
     "share_of_expression",

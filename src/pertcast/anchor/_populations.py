@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pertcast.anchor._kernel import Conditions
+from pertcast.anchor._query import AnchorQuery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,3 +136,15 @@ class Populations:
     def control(self, row: int) -> np.ndarray:
         """Mean of the controls of a population, ``[G]``."""
         return self.control_mean[self.group[row]]
+
+    def query(self, row: int) -> AnchorQuery:
+        """Query for a population, as if it were to be forecast."""
+        return AnchorQuery(
+            tuple(self.perturbation[row]),
+            float(self.dosage[row]),
+            self.control(row),
+            self.state[self.group[row]],
+            self.context[row],
+            self.batch[row],
+            int(self.n_control[row]),
+        )
