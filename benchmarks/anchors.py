@@ -4,7 +4,8 @@ python benchmarks/anchors.py [--tasks kang norman] [--splits 5]
 
 For each task, the squared error of the forecast shift, with the sampling noise of the held-out mean taken off, as a
 share of the squared length of the shift (no effect has 1), and the correlation; means over conditions. Where no other
-condition shows the perturbation, the weighted shifts are those of the process.
+condition shows the perturbation, the weighted shifts are those of the process. The last column is what training says of
+the error of the anchor: that of training conditions, left out in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import numpy as np
 from tasks import TASKS
 
 import pertcast as pc
-from pertcast.anchor import AnchorQuery, ShiftAnchor, Transfer, Weighting
+from pertcast.anchor import AnchorQuery, ShiftAnchor, Transfer, Weighting, forecast_errors
+from pertcast.anchor._regimes import regime_of
 from pertcast.data import ShiftTable, population_moments
 from pertcast.model._forecast import Forecaster, fit_forecaster
 from pertcast.model._statistics import fit_components, is_nonnegative
@@ -88,6 +90,24 @@ def forecasts(case: Case) -> dict[str, np.ndarray]:
     return found
 
 
+def left_out(case: Case) -> np.ndarray:
+    """Squared error and squared shift of training conditions, left out as the held-out ones are new."""
+    anchor = case.forecaster.anchor
+    kinds = {_kind(anchor, query) for query in case.queries}
+    errors = [error for error in forecast_errors(anchor) if error.left_out in kinds]
+    return np.array([[error.squared_error, error.squared_shift] for error in errors]).reshape(-1, 2).sum(0)
+
+
+def _kind(anchor: ShiftAnchor, query: AnchorQuery) -> str | None:
+    """What is new about a condition."""
+    regime = regime_of(anchor.populations, query)
+    if regime != "perturbation":
+        return regime
+    if query.perturbation in anchor.populations.rows_of:
+        return "condition"
+    return "combination" if len(query.perturbation) > 1 else "perturbation"
+
+
 def main() -> None:
     """Print one row for each task."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,7 +117,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     names = ["no effect", *WEIGHTED, "anchor"]
-    print("| task | n | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 2) + "|")
+    print("| task | n | " + " | ".join(names) + " | left out |\n" + "|---" * (len(names) + 3) + "|")
     for task in TASKS:
         if arguments.tasks and not any(task.name.startswith(word) for word in arguments.tasks):
             continue
@@ -112,6 +132,8 @@ def main() -> None:
                 np.corrcoef(x, y)[0, 1] for c, f in pairs for x, y in zip(f, c.truth, strict=True) if x.std() > 0
             ]
             cells.append(f"{error / length:.2f}" + (f" ({np.mean(pearson):.2f})" if pearson else ""))
+        error, length = sum(left_out(case) for case in cases)
+        cells.append(f"{error / length:.2f}" if length > 0 else "-")
         print(f"| {task.name} | {n} | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -17,6 +17,7 @@ from pertcast.data._saving import NO_DATA, SavingMixin
 from pertcast.data._setup import ScreenSetupMixin
 from pertcast.model._budget import resolve_seed
 from pertcast.model._data_checks import check_controls, check_genes, check_sign
+from pertcast.model._forecast_errors import ForecastErrorMixin
 from pertcast.model._statistics import is_nonnegative, n_singles
 from pertcast.model._task import PopulationDrawer
 from pertcast.model._training import TrainingMixin
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["PopulationModel"]
 
 
-class PopulationModel(ScreenSetupMixin, TrainingMixin, PredictMixin, SavingMixin, BaseModelClass):
+class PopulationModel(ScreenSetupMixin, TrainingMixin, ForecastErrorMixin, PredictMixin, SavingMixin, BaseModelClass):
     """Base of models that predict sets of cells from control cells and a condition, and of those that you write.
 
     Registration, hold-out, anchor, training with early stopping, the gate, prediction, saving and loading are
