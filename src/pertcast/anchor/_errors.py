@@ -37,8 +37,8 @@ class ForecastError(NamedTuple):
     """
 
     left_out: LeftOutKind
-    """What was left out: all populations of the context or of the batch, those of the perturbation in the context
-    (``condition``), those of the combination, or all with the perturbation, alone and in combinations."""
+    """What was left out with it, that is all populations of its context, of its batch, of its perturbation in its context
+    (``"condition"``), of its combination, or with its perturbation, alone and in combinations."""
     row: int
     """The population."""
     squared_error: float
