@@ -37,8 +37,8 @@ class ForecastError(NamedTuple):
     """
 
     left_out: LeftOutKind
-    """What was left out with it, that is all populations of its context, of its batch, of its perturbation in its context
-    (``"condition"``), of its combination, or with its perturbation, alone and in combinations."""
+    """What was left out with it, that is all populations of its context, of its batch, of its perturbation in its
+    context (``"condition"``), of its combination, or with its perturbation, alone and in combinations."""
     row: int
     """The population."""
     squared_error: float
