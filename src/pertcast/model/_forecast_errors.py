@@ -57,7 +57,8 @@ class ForecastErrorMixin:
         Notes
         -----
         Errors are slightly too small, because how to forecast was chosen by them, and a context unlike all training
-        contexts may be forecast worse. :func:`pertcast.tl.benchmark` scores whole predictions of what you hold out.
+        contexts may be forecast worse. A condition is that of one batch; its mean over batches, which
+        :func:`pertcast.tl.benchmark` scores in whole predictions of what you hold out, is forecast better.
 
         Examples
         --------
