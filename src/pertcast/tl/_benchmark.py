@@ -11,7 +11,7 @@ import anndata
 
 from pertcast.data._messages import shorten
 from pertcast.tl._evaluate import check_names, score_sources
-from pertcast.tl._fit import baseline_classes, fit_models, model_class
+from pertcast.tl._fit import baseline_classes, fit_models, light_copy, model_class
 from pertcast.tl._labelled import ScreenColumns
 from pertcast.tl._registry import select_metrics
 from pertcast.tl._request import named_models, setup_arguments
@@ -188,8 +188,9 @@ def train_models(
         seed=seed,
     )
     fit: dict[str, Any] = {"seed": seed, "progressbar": progressbar}
-    sources = fit_models(named, adata, arguments, role="model", train_kwargs=train_kwargs, **fit)
-    return truth, sources + fit_models(chosen, adata, arguments, role="baseline", **fit)
+    screen = light_copy(adata)
+    sources = fit_models(named, screen, arguments, role="model", train_kwargs=train_kwargs, **fit)
+    return truth, sources + fit_models(chosen, screen, arguments, role="baseline", **fit)
 
 
 def _check_model(name: str, model: Any, train_kwargs: Mapping[str, Any]) -> None:
