@@ -37,9 +37,9 @@ class ForecastErrorMixin:
         -------
         One row for each training condition (of very many, 40 to 120) and way to leave it out:
 
-        * ``left_out``: all conditions of its ``"context"`` or of its ``"batch"``; its perturbation in its context
-          (``"condition"``); its ``"combination"``; or its ``"perturbation"``, alone and in combinations. What there are
-          fewer than three of is not left out.
+        * ``left_out``: all conditions of its ``"context"`` or of its ``"batch"``; its perturbation in its context, at
+          all dosages (``"condition"``); its ``"combination"``; or its ``"perturbation"``, alone and in combinations.
+          What there are fewer than three of is not left out.
         * ``perturbation``, ``dosage`` (NaN without dosages), ``context``, ``batch``, ``n_cells``, ``n_controls``.
         * ``squared_error`` and ``squared_shift``: squared distance of the forecast from the measured shift, and squared
           length of the measured shift, over all genes. The sampling noise of the measured mean is taken off, so both

@@ -183,6 +183,11 @@ def run_cell_eval(
     KeyError, ValueError
         As :func:`to_cell_eval`.
 
+    Notes
+    -----
+    The clustering of cell-eval needs at least three perturbations in a context and fails with two: leave it out with
+    ``skip_metrics=["clustering_agreement"]``, or choose the profile ``"minimal"``.
+
     Examples
     --------
     A perfect prediction identifies every perturbation:
