@@ -3,9 +3,10 @@
 python benchmarks/anchors.py [--tasks kang norman] [--splits 5]
 
 For each task, the squared error of the forecast shift, with the sampling noise of the held-out mean taken off, as a
-share of the squared length of the shift (no effect has 1), and the correlation; means over conditions. Where no other
-condition shows the perturbation, the weighted shifts are those of the process. The last column is what training says of
-the error of the anchor: that of training conditions, left out in the same way.
+share of the squared length of the shift (no effect has 1), and the mean correlation. Where no other condition shows the
+perturbation, the weighted shifts are those of the process. Then what training says of the error of the anchor: that of
+training conditions, left out in the same way, how far it is from the error on what is held out in one split, on
+average, and how much of the squared shift of what is left out is noise of the controls.
 """
 
 from __future__ import annotations
@@ -91,11 +92,17 @@ def forecasts(case: Case) -> dict[str, np.ndarray]:
 
 
 def left_out(case: Case) -> np.ndarray:
-    """Squared error and squared shift of training conditions, left out as the held-out ones are new."""
+    """Squared error, squared shift and noise of the controls of training conditions, left out as in the test."""
     anchor = case.forecaster.anchor
     kinds = {_kind(anchor, query) for query in case.queries}
     errors = [error for error in forecast_errors(anchor) if error.left_out in kinds]
-    return np.array([[error.squared_error, error.squared_shift] for error in errors]).reshape(-1, 2).sum(0)
+    return np.array([[e.squared_error, e.squared_shift, e.control_noise] for e in errors]).reshape(-1, 3).sum(0)
+
+
+def held_out(case: Case, shift: np.ndarray) -> np.ndarray:
+    """Squared error and squared shift of held-out conditions."""
+    squares = (np.square(each).sum(1) - case.noise for each in (shift - case.truth, case.truth))
+    return np.array([each.sum() for each in squares])
 
 
 def _kind(anchor: ShiftAnchor, query: AnchorQuery) -> str | None:
@@ -117,7 +124,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     names = ["no effect", *WEIGHTED, "anchor"]
-    print("| task | n | " + " | ".join(names) + " | left out |\n" + "|---" * (len(names) + 3) + "|")
+    print(
+        "| task | n | " + " | ".join([*names, "left out", "off by", "noise"]) + " |\n" + "|---" * (len(names) + 5) + "|"
+    )
     for task in TASKS:
         if arguments.tasks and not any(task.name.startswith(word) for word in arguments.tasks):
             continue
@@ -132,8 +141,14 @@ def main() -> None:
                 np.corrcoef(x, y)[0, 1] for c, f in pairs for x, y in zip(f, c.truth, strict=True) if x.std() > 0
             ]
             cells.append(f"{error / length:.2f}" + (f" ({np.mean(pearson):.2f})" if pearson else ""))
-        error, length = sum(left_out(case) for case in cases)
-        cells.append(f"{error / length:.2f}" if length > 0 else "-")
+        training = np.array([left_out(case) for case in cases])
+        real = np.array([held_out(case, shift["anchor"]) for case, shift in zip(cases, shifts, strict=True)])
+        error, length, noise = training.sum(0)
+        if length > 0:
+            gaps = np.abs(training[:, 0] / training[:, 1] - real[:, 0] / real[:, 1])
+            cells += [f"{error / length:.2f}", f"{gaps.mean():.2f}", f"{noise / length:.0%}"]
+        else:
+            cells += ["-"] * 3
         print(f"| {task.name} | {n} | " + " | ".join(cells) + " |", flush=True)
 
 

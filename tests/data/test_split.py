@@ -222,6 +222,23 @@ def test_what_is_trained_on_after_all_is_no_longer_named() -> None:
     assert split.train_on(split.validation[:0], index) is split
 
 
+def test_units_are_trained_on_as_a_whole() -> None:
+    """One condition of a held-out context in training would tell about the others."""
+    index = index_of(grid("A B", "x y z w v"))
+    split = split_conditions(index, validation_size=0.4)
+    fewer = split.train_on(split.validation[:1], index)
+    assert_partition(index, fewer)
+    assert set(index.context[fewer.validation]).isdisjoint(index.context[fewer.train])
+    assert len(fewer.held_out) == 1
+
+
+def test_what_labels_hold_out_is_not_trained_on() -> None:
+    index = index_of(grid("A B", "x y"), seed=0)
+    split = split_conditions(index, parts=parts_by_context(index, {"x": Part.TRAIN, "y": Part.VALIDATION}))
+    with pytest.raises(ValueError, match="Labels say what is held out"):
+        split.train_on(split.validation, index)
+
+
 def test_leak_is_an_error_that_names_the_condition() -> None:
     index = index_of(grid("A B", "x y"), seed=0)
     parts = parts_by_context(index, {"x": Part.TRAIN, "y": Part.TEST})

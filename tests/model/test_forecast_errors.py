@@ -66,3 +66,15 @@ def test_without_an_anchor_there_are_none(screen: Any) -> None:
     pc.PerturbDiff.setup_anndata(screen, **SETUP)
     with pytest.raises(RuntimeError, match=r"Call `model.train\(\)` first"):
         pc.PerturbDiff(screen).get_forecast_errors()
+
+
+def test_dosages_are_told() -> None:
+    options = {"n_genes": 30, "n_donors": 1, "n_batches": 1, "combinations": 0, "seed": 0}
+    screen = pc.data.simulate_screen(10, n_cell_types=3, n_perturbations=2, dosages=[0.1, 10.0], **options)
+    pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type", dosage_key="dosage")
+    model = pc.PerturbDiff(screen, n_hidden=16, n_layers=1, n_heads=2, seed=0)
+    model.train(**STEPS)
+    errors = model.get_forecast_errors().query("left_out == 'context'")
+    rows = errors[["perturbation", "dosage", "context"]].value_counts()
+    assert rows.to_dict() == {(f"pert_{p}", d, f"type_{t}"): 1 for p in range(2) for d in (0.1, 10.0) for t in range(3)}
+    assert set(errors["batch"]) == {"all"}

@@ -57,7 +57,11 @@ def test_the_input_is_not_changed() -> None:
 
 
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
-@pytest.mark.parametrize("value", [0.0, 0.5])
-def test_cells_that_are_all_the_same_are_refused(form: type, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"All 5 cells are the same \(their largest value is {value:g}\)"):
-        principal_components(form(np.full((5, 3), value, dtype=np.float32)), 2)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.5, 0.7])
+def test_cells_that_are_all_the_same_are_refused(form: type, dtype: type, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"All 1000 cells are the same \(their largest value is {value:g}\)"):
+        principal_components(form(np.full((1000, 30), value, dtype=dtype)), 2)
+    nearly: np.ndarray = np.full((1000, 30), value, dtype=dtype)
+    nearly[0, 0] += 0.01
+    assert principal_components(form(nearly), 1).axes.shape == (30, 1)

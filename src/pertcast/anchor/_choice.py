@@ -40,10 +40,9 @@ class LeftOut(NamedTuple):
     """Populations that may be used."""
 
 
-def sample_rows(populations: Populations, *, seed: int) -> np.ndarray:
-    """Training populations to judge by: all, or 40 to 120 of very many."""
-    rows = np.arange(len(populations))
-    n_judged = int(np.clip(_JUDGED_PAIRS // len(rows), _MIN_JUDGED, _MAX_JUDGED))
+def sample_rows(rows: np.ndarray, n_populations: int, *, seed: int) -> np.ndarray:
+    """Training populations to judge by, of those in question: all, or 40 to 120 of many."""
+    n_judged = int(np.clip(_JUDGED_PAIRS // n_populations, _MIN_JUDGED, _MAX_JUDGED))
     return rows if len(rows) <= n_judged else np.sort(np.random.default_rng(seed).choice(rows, n_judged, replace=False))
 
 
@@ -63,7 +62,7 @@ def leave_out(forecasts: Forecasts, regime: Regime, *, seed: int) -> list[LeftOu
     if regime == "perturbation" and len(p.rows_of) == 1:
         return []
     found = []
-    for row in sample_rows(p, seed=seed):
+    for row in sample_rows(np.arange(len(p)), len(p), seed=seed):
         query, rest = p.query(int(row)), np.flatnonzero(~left_out(p, int(row), regime))
         sources = forecasts.sources(query, rest)
         if regime == "batch":

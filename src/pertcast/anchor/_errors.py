@@ -25,13 +25,15 @@ _MIN_UNITS = 3
 class ForecastError(NamedTuple):
     """Error of the forecast of one training population that was left out.
 
-    The sampling noise that the mean of n perturbed cells must have, ``n_genes * cell_variance / n``, is taken off both
-    squares, so they are unbiased and can be below 0. Their ratio, summed over populations, is 0 for perfect forecasts
-    and 1 for those of no effect.
+    The sampling noise that the mean of n perturbed cells has, ``n_genes * cell_variance / n`` with the variance of an
+    average population, is taken off both squares. So they are right on average over populations, and can be below 0.
+    Their ratio, summed over populations, is 0 for perfect forecasts and 1 for those of no effect, which predict the
+    mean of the measured controls. The noise of that mean is a part of the shift that populations with the same controls
+    share.
 
     Examples
     --------
-    >>> error = ForecastError("context", 0, squared_error=0.5, squared_shift=2.0, pearson=0.9)
+    >>> error = ForecastError("context", 0, squared_error=0.5, squared_shift=2.0, control_noise=0.1, pearson=0.9)
     >>> error.squared_error / error.squared_shift
     0.25
     """
@@ -45,6 +47,8 @@ class ForecastError(NamedTuple):
     """Squared distance of forecast and measured shift, over all genes."""
     squared_shift: float
     """Squared length of the measured shift."""
+    control_noise: float
+    """What of it must be sampling noise of the mean of the controls, which is no effect."""
     pearson: float
     """Correlation of forecast and measured shift over genes; NaN where one of them is constant."""
 
@@ -52,10 +56,10 @@ class ForecastError(NamedTuple):
 def forecast_errors(anchor: ShiftAnchor) -> list[ForecastError]:
     """Forecast training populations from others, leaving them out in every way that allows to.
 
-    The populations are those by which the anchor chose how to forecast, so the errors are slightly too small; what was
-    fitted to the errors themselves, the correction by trees, is fitted again without those that it corrects.
-    Combinations and perturbations are forecast without the correction of the perturbed gene. A kind with fewer than
-    three units is left out.
+    The populations are those by which the anchor chose how to forecast, so the errors are slightly too small; the
+    correction by trees is fitted again without the residuals that it corrects. Combinations and perturbations are
+    forecast without the correction of the perturbed gene, so that their errors are too large where it helps. A kind
+    with fewer than three units is left out.
 
     Parameters
     ----------
@@ -107,11 +111,11 @@ def forecast_errors(anchor: ShiftAnchor) -> list[ForecastError]:
 def _without_name(anchor: ShiftAnchor, kind: LeftOutKind) -> Iterator[tuple[int, np.ndarray]]:
     """Populations of combinations or of single perturbations, each with those that do not hold it."""
     p = anchor.populations
-    for row in sample_rows(p, seed=anchor.seed).tolist():
-        name = tuple(p.perturbation[row])
-        if (len(name) > 1) == (kind == "combination"):
-            holds = [set(name) <= set(parts) for parts in p.perturbation]
-            yield row, np.flatnonzero(~np.array(holds))
+    is_combination = np.array([len(name) > 1 for name in p.perturbation])
+    rows = np.flatnonzero(is_combination == (kind == "combination"))
+    for row in sample_rows(rows, len(p), seed=anchor.seed).tolist():
+        holds = [set(p.perturbation[row]) <= set(parts) for parts in p.perturbation]
+        yield row, np.flatnonzero(~np.array(holds))
 
 
 def _error(anchor: ShiftAnchor, kind: LeftOutKind, row: int, shift: np.ndarray) -> ForecastError:
@@ -119,8 +123,8 @@ def _error(anchor: ShiftAnchor, kind: LeftOutKind, row: int, shift: np.ndarray) 
     truth = p.shift[row]
     if anchor.nonnegative:
         shift = np.maximum(shift, -p.control(row))
-    noise = len(truth) * p.cell_variance / p.n_perturbed[row]
+    noise, control_noise = (len(truth) * p.cell_variance / float(n[row]) for n in (p.n_perturbed, p.n_control))
     varies = np.ptp(shift) > 0 and np.ptp(truth) > 0
     pearson = float(np.corrcoef(shift, truth)[0, 1]) if varies else float("nan")
     error, length = (float(np.square(each).sum() - noise) for each in (shift - truth, truth))
-    return ForecastError(kind, row, error, length, pearson)
+    return ForecastError(kind, row, error, length, control_noise, pearson)

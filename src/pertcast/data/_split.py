@@ -76,20 +76,29 @@ class ConditionSplit:
     held_out: tuple[str, ...] = ()
 
     def train_on(self, conditions: np.ndarray, index: ConditionIndex) -> ConditionSplit:
-        """Return the split with some of the validation conditions moved to training.
+        """Return the split with some of the validation conditions, and all of their units, moved to training.
 
         Parameters
         ----------
         conditions
-            Ids of the conditions, all of them held out by :func:`split_conditions`.
+            Ids of conditions that :func:`split_conditions` held out, not by labels.
         index
             Index of the screen, which knows their units.
+
+        Raises
+        ------
+        ValueError
+            If labels say what is held out.
         """
-        if not len(conditions) or self.kind == "labels":
+        if self.kind == "labels":
+            raise ValueError("Labels say what is held out, and what they hold out is not trained on.")
+        if not len(conditions):
             return self
-        logger.info("%d of the conditions held out for validation are trained on all the same.", len(conditions))
-        train, rest = np.union1d(self.train, conditions), np.setdiff1d(self.validation, conditions)
-        units = tuple(sorted(set(unit_labels(index, rest, self.kind))))
+        unit = np.array(unit_labels(index, self.validation, self.kind), dtype=object)
+        moved = np.isin(unit, unit[np.isin(self.validation, conditions)])
+        logger.info("%d of the conditions held out for validation are trained on all the same.", moved.sum())
+        train, rest = np.union1d(self.train, self.validation[moved]), self.validation[~moved]
+        units = tuple(sorted(set(unit[~moved])))
         return ConditionSplit(train, rest, self.test, self.kind if units else "none", units)
 
     def __repr__(self) -> str:

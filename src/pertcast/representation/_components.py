@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 __all__ = ["PrincipalComponents", "principal_components"]
 
 
+_ROUNDING = 1e-14
+"""Variance that rounding leaves in equal numbers, as a share of their squares."""
+
+
 class PrincipalComponents(NamedTuple):
     """Centre, axes and variances.
 
@@ -78,7 +82,9 @@ def principal_components(
     n_components = max(1, min(n_components, X.shape[0] - 1, X.shape[1] - 1 if sparse else X.shape[1]))
     solver: Any = "arpack" if sparse else ("full" if X.shape[1] <= 500 else "randomized")
     variances = mean_variance_axis(X.astype(np.float64), axis=0)[1] if sparse else np.var(X, axis=0, dtype=float)
-    if not variances.any():
+    if variances.sum() <= _ROUNDING * max(
+        float(np.square(X.max(), dtype=float)), float(np.square(X.min(), dtype=float))
+    ):
         raise ValueError(
             f"All {X.shape[0]} cells are the same (their largest value is {X.max():g}), so there is nothing to learn. "
             "Register the matrix that holds log-normalised expression, with `layer=...` if it is a layer."
