@@ -178,8 +178,12 @@ def models_table(options: dict[str, Any]) -> str:
 
 
 def memory_table(options: dict[str, Any]) -> str:
-    rows = [run(memory_row, options | {"conditions": n}) for n in ((10, 200) if options["quick"] else (10, 1000))]
-    ratio = (rows[1]["peak"] - rows[1]["output"]) / (rows[0]["peak"] - rows[0]["output"])
+    many, large = {"cells": 60, "controls": 60, "contexts": 100}, {"conditions": 1, "controls": 120_000, "contexts": 1}
+    jobs = [many | {"conditions": n} for n in ((10, 200) if options["quick"] else (10, 1000))]
+    jobs += [] if options["quick"] else [large | {"cells": n} for n in (30_000, 120_000)]
+    rows = [run(memory_row, options | job) for job in jobs]
+    rest = [r["peak"] - r["output"] for r in rows]
+    ratios = " and ".join(f"{b / a:.2f}" for a, b in zip(rest[::2], rest[1::2], strict=True))
     lines = [
         [
             f"{r['conditions']:,.0f}",
@@ -193,7 +197,7 @@ def memory_table(options: dict[str, Any]) -> str:
         for r in rows
     ]
     header = ["conditions", "cells", "s", "resident before, MiB", "peak, MiB", "output, MiB", "peak - output, MiB"]
-    return table(header, lines) + f"\nRatio of the peaks without output: {ratio:.2f}.\n"
+    return table(header, lines) + f"\nRatio of the peaks without output: {ratios}.\n"
 
 
 def cost_models(rows: list[dict[str, float]]) -> dict[str, CostModel]:

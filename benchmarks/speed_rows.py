@@ -191,17 +191,18 @@ def model_row(job: dict[str, Any]) -> dict[str, float]:
 
 
 def memory_row(job: dict[str, Any]) -> dict[str, float]:
-    """Peak memory of a prediction of few or many conditions, by one model."""
+    """Peak memory of a prediction of few or many conditions, or of few or many cells, by one model."""
     model = make_model(screen(2000, n_perturbations=10, n_cells=50, n_contexts=2))
     measure_training(model, device=job["device"], steps=2, skip=1)
-    # Conditions are made by contexts that were never seen, so that both runs hold the same model and the same controls.
-    controls = screen(2000, n_perturbations=0, n_controls=60, n_contexts=100)
-    names, contexts = [f"p{i + 1}" for i in range(10)], [f"c{i}" for i in range(job["conditions"] // 10)]
+    # Rows that are compared hold the same controls; conditions are made by contexts that were never seen.
+    controls = screen(2000, n_perturbations=0, n_controls=job["controls"], n_contexts=job["contexts"])
+    names = [f"p{i + 1}" for i in range(min(10, job["conditions"]))]
+    contexts = [f"c{i}" for i in range(job["conditions"] // len(names))]
     model.predict(controls, names[:1], n_cells=2, contexts=contexts[:1], progressbar=False)
     before = resident_mib()
     reset_peak()
     begin = CLOCKS[job["clock"]]()
-    predicted = model.predict(controls, names, contexts=contexts, progressbar=False)
+    predicted = model.predict(controls, names, n_cells=job["cells"], contexts=contexts, progressbar=False)
     seconds = CLOCKS[job["clock"]]() - begin
     output = matrix_mib(predicted.X) + predicted.obs.memory_usage(deep=True).sum() / 2**20
     return {

@@ -127,3 +127,56 @@ def test_memory_does_not_grow_with_the_number_of_populations(
 
     peak(1)
     assert peak(80) < 1.2 * peak(8)
+
+
+@pytest.fixture
+def parts_of_60(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut populations at 60 cells, as large ones are cut at 67 million values."""
+    monkeypatch.setattr("pertcast.data._tasks._MOST_VALUES", 1)
+    monkeypatch.setattr("pertcast.data._tasks._LEAST_CELLS", 60)
+
+
+@pytest.mark.parametrize("zeros", ["relu", "hurdle"])
+def test_large_populations_are_drawn_in_parts(
+    make_trained: Callable[..., pc.PerturbDiff], screen_template: Any, zeros: str, request: pytest.FixtureRequest
+) -> None:
+    """Parts have each cell once and the mean of the whole, whatever the order of the cells and the batch size."""
+    model, controls = make_trained(zeros=zeros, set_size=30), controls_of(screen_template)
+    controls.obs = controls.obs.assign(donor="donor_0", cell_type="type_0")
+    whole = model.predict(controls, NAMES[:2], progressbar=False)
+    request.getfixturevalue("parts_of_60")
+    parts = model.predict(controls, NAMES[:2], progressbar=False)
+    shuffled = controls[np.random.default_rng(0).permutation(controls.n_obs)].copy()
+    again = model.predict(shuffled, NAMES[:2], batch_size=7, progressbar=False)
+    assert controls.n_obs == 128
+    np.testing.assert_array_equal(cells_of(again), cells_of(parts))
+    for name in ("pert_0", "pert_0+pert_2"):
+        found, expected = (each[each.obs["perturbation"] == name] for each in (parts, whole))
+        assert sorted(found.obs["source_cell"]) == sorted(controls.obs_names)
+        assert list(found.obs["source_cell"]) != list(expected.obs["source_cell"])
+        mean, wanted = cells_of(found).mean(axis=0), cells_of(expected).mean(axis=0)
+        start = np.asarray(controls.X.mean(axis=0)).ravel()
+        assert np.abs(mean - wanted).mean() < 0.1 * np.abs(wanted - start).mean()
+
+
+@pytest.mark.usefixtures("parts_of_60")
+def test_memory_does_not_grow_with_the_size_of_a_population(
+    make_trained: Callable[..., pc.PerturbDiff], uneven: Any
+) -> None:
+    """Memory of drawing populations of 6,000 cells against those of 600, each part given up as soon as it is drawn."""
+    model = make_trained(zeros="hurdle")
+    query = ControlQuery.from_adata(uneven, screen_metadata_from_registry(model.registry))
+
+    def peak(n_cells: int) -> int:
+        tasks = make_tasks(query, [Request("pert_0", 1.0)], n_cells=n_cells)
+        assert max(len(task.sources) for task in tasks) <= 60
+        tracemalloc.start()
+        drawn = model._predict_tasks(query, tasks, batch_size=60, options={"steps": 1, "guidance_scale": 0.0})
+        n_drawn = sum(len(cells) for cells in drawn)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert n_drawn == 4 * n_cells
+        return found
+
+    peak(60)
+    assert peak(6000) < 1.5 * peak(600)

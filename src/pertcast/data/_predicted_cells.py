@@ -14,7 +14,7 @@ class PredictedCells:
     """Predicted expression: one float32 array or one CSR matrix, filled in order.
 
     The arrays of the CSR matrix are sized by the density of the cells so far and grow in place, so the peak of the
-    memory is that of the result and of one population.
+    memory is that of the result and of what is added at a time.
 
     Parameters
     ----------

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PredictionTask", "make_tasks"]
 
+_MOST_VALUES, _LEAST_CELLS = 2**26, 2**12
+"""Expression of a task, 256 MiB; and the cells that it may have whatever the number of genes."""
+
 
 @dataclass(frozen=True, eq=False)
 class PredictionTask:
-    """One population to predict: control population x perturbation x dosage x draw.
+    """One population to predict, or a part of a large one: control population x perturbation x dosage x draw.
 
     Parameters
     ----------
@@ -40,9 +43,9 @@ class PredictionTask:
     sources
         Row of the control cell that each predicted cell starts from, int64 ``[n]``.
     seed
-        Root of all randomness of this task. It depends on the user's seed and on the names of context, batch,
-        perturbation, dosage and draw alone, so what else is predicted, the order of the cells and the batch size make
-        no difference.
+        Root of all randomness of this task. It depends on the user's seed, on the names of context, batch,
+        perturbation, dosage and draw, and on the number of the part alone, so what else is predicted, the order of the
+        cells and the batch size make no difference.
     """
 
     population: ControlPopulation
@@ -74,6 +77,9 @@ def make_tasks(
 ) -> list[PredictionTask]:
     """List the populations to predict: by request, then draw, then control population.
 
+    A population whose expression would take more than 256 MiB, and that has more than 4,096 cells, is cut into parts,
+    at random and of nearly equal size, so that the memory of a prediction has a bound.
+
     Parameters
     ----------
     query
@@ -93,7 +99,11 @@ def make_tasks(
     replaced = dict(stand_ins or {})
     sizes = _sizes(query.populations, n_cells)
     sources = {
-        (i, draw): _sources(population, size, _seed_of(seed, "sources", population, draw))
+        (i, draw): _parts(
+            _sources(population, size, _seed_of(seed, "sources", population, draw)),
+            max(_LEAST_CELLS, _MOST_VALUES // len(query.metadata.var_names)),
+            _seed_of(seed, "parts", population, draw),
+        )
         for i, (population, size) in enumerate(zip(query.populations, sizes, strict=True))
         for draw in range(n_populations)
     }
@@ -102,8 +112,8 @@ def make_tasks(
         parts = parse_perturbation(request.perturbation, query.metadata.control)
         for draw in range(n_populations):
             for i, population in enumerate(query.populations):
-                if len(sources[i, draw]):
-                    root = _seed_of(seed, "cells", population, draw, request.perturbation, repr(request.dosage))
+                for number, of_part in enumerate(sources[i, draw]):
+                    names = [request.perturbation, repr(request.dosage), *([f"part {number}"] if number else [])]
                     tasks.append(
                         PredictionTask(
                             population=population,
@@ -112,8 +122,8 @@ def make_tasks(
                             stand_ins=tuple(replaced.get(part, (part,)) for part in parts),
                             dosage=request.dosage,
                             draw=draw,
-                            sources=sources[i, draw],
-                            seed=root,
+                            sources=of_part,
+                            seed=_seed_of(seed, "cells", population, draw, *names),
                         )
                     )
     return tasks
@@ -155,6 +165,15 @@ def _sources(population: ControlPopulation, size: int | None, root: np.random.Se
     rounds, rest = divmod(size, len(rows))
     drawn = np.random.default_rng(root).choice(len(rows), rest, replace=False)
     return np.concatenate([np.tile(rows, rounds), rows[np.sort(drawn)]])
+
+
+def _parts(sources: np.ndarray, n_most: int, root: np.random.SeedSequence) -> list[np.ndarray]:
+    """Cut sources into random parts of at most ``n_most`` cells, in which they keep their order."""
+    n_parts = -(-len(sources) // n_most)
+    if n_parts <= 1:
+        return [sources] * n_parts
+    order = np.random.default_rng(root).permutation(len(sources))
+    return [sources[np.sort(part)] for part in np.array_split(order, n_parts)]
 
 
 def _seed_of(seed: int, purpose: str, population: ControlPopulation, draw: int, *names: str) -> np.random.SeedSequence:

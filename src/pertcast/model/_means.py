@@ -61,7 +61,7 @@ class PopulationMeans:
 
     def _source_mean(self, task: PredictionTask) -> np.ndarray:
         """Mean of the cells that a task starts from; one for each control cell is the common case."""
-        if len(task.sources) != len(task.population.rows):
+        if not np.array_equal(task.sources, task.population.rows):
             return self.query.mean(task.sources)
         if task.population not in self._source_means:
             self._source_means[task.population] = self.query.mean(task.sources)
