@@ -68,11 +68,12 @@ class Forecasts:
         """Forecast of the process from some of the populations, ``[G]``."""
         p = self.populations
         used, (signal, noise) = self.process.weights(query.conditions, rows)
-        shift, size = signal @ p.shift[used], np.abs(signal)
+        measured = p.shift[used]
+        shift, size = signal @ measured, np.abs(signal)
         if self.nonnegative and size.sum() > 0:
             level = size @ p.control_mean[p.group[used]] / size.sum()
             shift = share_of_expression(shift, query.control_mean, level)
-        return shift + noise @ p.shift[used]
+        return shift + noise @ measured
 
     def by_weighting(self, query: AnchorQuery, sources: np.ndarray, weighting: Weighting) -> np.ndarray:
         """Weighted shift of some populations of the same perturbation, ``[G]``."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pertcast.anchor._populations import Populations
 
-__all__ = ["ConditionKernel", "Conditions", "part_counts"]
+__all__ = ["ConditionKernel", "Conditions"]
 
 _MAX_STATES = 1000
 
@@ -150,6 +150,25 @@ class ConditionKernel:
         ]
         return np.stack(pairs)
 
+    def covariance(self, a: Conditions, b: Conditions, variance: np.ndarray) -> np.ndarray:
+        """Sum of the products, each times its variance, for two lists of conditions, ``[n_a, n_b]``.
+
+        Parameters
+        ----------
+        a, b
+            Conditions.
+        variance
+            Variance of each product, ``[n_terms]``.
+        """
+        of_perturbation, of_context = self._of_perturbations(a, b), self._of_contexts(a, b)
+        total = np.zeros((len(a.dosage), len(b.dosage)))
+        for term, shares in zip(
+            self.perturbation_terms, variance.reshape(len(self.perturbation_terms), -1), strict=True
+        ):
+            similar = sum(v * of_context[name] for v, name in zip(shares, self.context_terms, strict=True))
+            total += of_perturbation[term] * similar
+        return total
+
     def shared_controls(self, a: Conditions, b: Conditions) -> np.ndarray:
         """One over the number of controls where two conditions share them, else 0, ``[n_a, n_b]``.
 
@@ -163,18 +182,22 @@ class ConditionKernel:
         return (of_a[:, None] == of_b[None]) / np.maximum(a.n_control[:, None], b.n_control[None])
 
     def _of_perturbations(self, a: Conditions, b: Conditions) -> dict[str, np.ndarray]:
-        column = {part: i for i, part in enumerate(sorted({p for parts in (*a[0], *b[0]) for p in parts}))}
-        z_a, z_b = part_counts(a.perturbation, column), part_counts(b.perturbation, column)
-        strength = np.array([self.strength.get(part, 1.0) for part in column])
-        own, curve = (z_a * strength) @ z_b.T, self.dosages.of_curves(a.dosage, b.dosage)
-        found = {"any": np.outer(z_a.sum(1), z_b.sum(1)) * curve, "own": own * self.dosages.near(a.dosage, b.dosage)}
+        names, code_a, code_b = _part_codes(a.perturbation, b.perturbation)
+        strength = np.array([*(self.strength.get(name, 1.0) for name in names), 0.0])  # 0 where there is no part
+        own = np.zeros((len(code_a), len(code_b)))
+        for part in code_a.T:
+            own += strength[part, None] * sum(part[:, None] == other for other in code_b.T)
+        curve = self.dosages.of_curves(a.dosage, b.dosage)
+        n_a, n_b = ((code >= 0).sum(axis=1) for code in (code_a, code_b))
+        found = {"any": np.outer(n_a, n_b) * curve, "own": own * self.dosages.near(a.dosage, b.dosage)}
         found["curve"] = own * curve
         if self.vectors:
             zero = np.zeros_like(next(iter(self.vectors.values())))
-            table = np.stack([self.vectors.get(part, zero) for part in column])
-            found["vector"] = (z_a @ table) @ (z_b @ table).T * curve
+            table = np.stack([*(self.vectors.get(name, zero) for name in names), zero])
+            found["vector"] = table[code_a].sum(axis=1) @ table[code_b].sum(axis=1).T * curve
         if "whole" in self.perturbation_terms:
-            found["whole"] = np.array([[float(len(x) > 1 and x == y) for y in b[0]] for x in a[0]])
+            same = (code_a[:, None] == code_b[None]).all(axis=2)
+            found["whole"] = (same & (n_a > 1)[:, None]).astype(float)
         return found
 
     def of_one_perturbation(self, a: Conditions, b: Conditions, variance: np.ndarray) -> np.ndarray:
@@ -204,25 +227,15 @@ class ConditionKernel:
         return found
 
 
-def part_counts(perturbation: Sequence[tuple[str, ...]], column: Mapping[str, int]) -> np.ndarray:
-    """Count how often each single perturbation is part of each condition.
-
-    Parameters
-    ----------
-    perturbation
-        Single perturbations of n conditions.
-    column
-        Column of each single perturbation.
-
-    Returns
-    -------
-    ``[n, len(column)]``.
-    """
-    counts = np.zeros((len(perturbation), len(column)))
-    for row, parts in enumerate(perturbation):
-        for part in parts:
-            counts[row, column[part]] += 1
-    return counts
+def _part_codes(a: Sequence[tuple[str, ...]], b: Sequence[tuple[str, ...]]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names of all parts, and their codes for two lists of conditions, ``[n, most parts]``; -1 where there is none."""
+    code: dict[str, int] = {}
+    width = max((len(parts) for parts in (*a, *b)), default=1)
+    of_a, of_b = (np.full((len(each), width), -1) for each in (a, b))
+    for table, each in ((of_a, a), (of_b, b)):
+        for row, parts in enumerate(each):
+            table[row, : len(parts)] = [code.setdefault(part, len(code)) for part in parts]
+    return list(code), of_a, of_b
 
 
 def _standardised(populations: Populations, vectors: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:

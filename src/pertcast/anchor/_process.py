@@ -126,7 +126,7 @@ class ShiftProcess:
         if not len(rows):
             return rows, np.zeros((2, 0))
         used = self.conditions.take(rows)
-        signal = np.tensordot(np.exp(self.log_variance), self.kernel.terms(query, used), 1)[0]
+        signal = self.kernel.covariance(query, used, np.exp(self.log_variance))[0]
         noise = self.populations.cell_variance * self.kernel.shared_controls(query, used)[0]
         return rows, cho_solve(self._factor(rows), np.stack([signal, noise]).T).T
 
@@ -151,7 +151,7 @@ class ShiftProcess:
 
     def _covariance_of(self, rows: np.ndarray) -> np.ndarray:
         used = self.conditions.take(rows)
-        return np.tensordot(np.exp(self.log_variance), self.kernel.terms(used, used), 1) + self._noise(rows)
+        return self.kernel.covariance(used, used, np.exp(self.log_variance)) + self._noise(rows)
 
     def _noise(self, rows: np.ndarray) -> np.ndarray:
         """Covariance of the noise of the means of some populations."""
@@ -203,7 +203,7 @@ class ShiftProcess:
                 continue
             rows = np.sort(np.array([*together, *several[: max(0, _MAX_FITTED - len(together))]], dtype=int))
             used, variance = self.conditions.take(rows), np.exp(self.log_variance)
-            whole = np.tensordot(variance, self.kernel.terms(used, used), 1)
+            whole = self.kernel.covariance(used, used, variance)
             own = self.kernel.of_one_perturbation(used, used, variance)
             shared = np.array([[len(set(a) & set(b)) for b in used.perturbation] for a in used.perturbation])
             rest = whole - shared * own + self._noise(rows)

@@ -8,8 +8,6 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from pertcast.anchor._kernel import part_counts
-
 if TYPE_CHECKING:
     from pertcast.anchor._kernel import Conditions
 
@@ -65,7 +63,7 @@ def fit_strengths(
     if len(names) < 2:
         return {}
     parts = sorted({part for each in conditions.perturbation for part in each})
-    counts = part_counts(conditions.perturbation, {part: i for i, part in enumerate(parts)})
+    counts = np.array([[each.count(part) for part in parts] for each in conditions.perturbation], dtype=float)
     columns = np.searchsorted(parts, names)
     of_names = counts[:, columns]
     fixed = rest + (np.delete(counts, columns, axis=1) @ np.delete(counts, columns, axis=1).T) * own
