@@ -61,6 +61,21 @@ def test_loaders_give_batches_of_their_part(datamodule: PopulationDataModule) ->
     assert all(torch.equal(one["X"], other["X"]) for one, other in zip(validation, again, strict=True))
 
 
+def test_of_many_validation_conditions_some_are_looked_at(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pertcast.data._datamodule._MOST_VALIDATED", 2)
+    split = screen.split()
+    split = type(split)(split.train[:1], np.concatenate([split.train[1:], split.validation]), split.test, split.kind)
+    found = []
+    for seed in (0, 0, 1, 2, 3):
+        datamodule = PopulationDataModule(screen, split, **SIZES | {"seed": seed})
+        seen = torch.cat([batch["condition"] for batch in datamodule.validation_batches()])
+        assert seen.tolist() == datamodule.validation.tolist() == sorted(set(seen.tolist()) & set(split.validation))
+        assert len(seen) == 2 < len(split.validation)
+        found.append(tuple(seen.tolist()))
+    assert found[0] == found[1]
+    assert len(set(found)) > 1
+
+
 def test_cells_may_come_from_another_matrix(screen: Screen) -> None:
     rows = np.arange(screen.X.shape[0], dtype=np.float32)[:, None]
     datamodule = PopulationDataModule(screen, screen.split(), X=rows, **SIZES)

@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PopulationDataModule"]
 
+_MOST_VALIDATED = 512
+"""Validation conditions that are looked at: the error of their mean is then far below the differences that count."""
+
 
 class PopulationDataModule(LightningDataModule):
     """Training and validation batches of sets, in the form that the train runner of scvi-tools expects.
+
+    Of more than 512 validation conditions 512 are looked at, drawn at random, so that the time of an epoch has a bound.
 
     Parameters
     ----------
@@ -115,6 +120,15 @@ class PopulationDataModule(LightningDataModule):
         """Rows of the perturbed cells of the test conditions, sorted."""
         return np.sort(self.screen.index.groups.select(self.split.test).all_rows())
 
+    @cached_property
+    def validation(self) -> np.ndarray:
+        """Ids of the validation conditions that are looked at, sorted."""
+        conditions = self.split.validation
+        if len(conditions) <= _MOST_VALIDATED:
+            return conditions
+        chosen = np.random.default_rng(self._draws["seed"]).choice(conditions, _MOST_VALIDATED, replace=False)
+        return np.sort(chosen)
+
     @property
     def n_train(self) -> int:
         """Number of cells used in training."""
@@ -137,12 +151,10 @@ class PopulationDataModule(LightningDataModule):
         return self._loader(sampler)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """One fixed set for each validation condition; no loader if there are none."""
-        if not len(self.split.validation):
+        """One fixed set for each of :attr:`validation`; no loader if there are none."""
+        if not len(self.validation):
             return []
-        sampler = SequentialPopulations(
-            self.screen.index.groups, self.screen.controls, self.split.validation, **self._draws
-        )
+        sampler = SequentialPopulations(self.screen.index.groups, self.screen.controls, self.validation, **self._draws)
         return self._loader(sampler)
 
     def validation_batches(self) -> Iterator[PopulationBatch]:

@@ -63,7 +63,7 @@ def anchored_dataset(
     table
         Shifts of the training conditions.
     validation
-        Held-out conditions.
+        Held-out conditions that are looked at.
     """
     index = screen.index
     conditions = np.concatenate([table.condition, validation]).astype(np.int64)

@@ -85,7 +85,7 @@ class TrainingMixin:
         accelerator, devices
             As in :class:`scvi.train.Trainer`.
         validation_size
-            Share of these units to hold out, at least one; 0 for none.
+            Share of these units to hold out, at least one; 0 for none. Of their conditions at most 512 are looked at.
         steps_per_epoch
             Batches of an epoch; by default chosen with ``max_epochs``. ``max_steps`` in their place ends training after
             that many batches.
@@ -133,7 +133,7 @@ class TrainingMixin:
             "Training for at most %d epochs of %d steps on %d conditions%s.",
             *budget,
             len(split.train),
-            f", validating on {len(split.validation)}" if len(split.validation) else "",
+            f", validating on {len(data.validation)}" if len(data.validation) else "",
         )
         run_training(
             self,
@@ -171,7 +171,7 @@ class TrainingMixin:
             seed=self.seed,
         )
         data.dataset = anchored_dataset(  # type: ignore[assignment]
-            data.dataset, self.screen, forecaster, table, split.validation
+            data.dataset, self.screen, forecaster, table, data.validation
         )
         return data
 
