@@ -136,7 +136,8 @@ def test_choices_do_not_see_the_context_that_is_left_out(build: Build) -> None:
         anchor = ShiftAnchor(replace(populations, shift=shift), nonnegative=False)
         anchor.process.log_variance = np.zeros(anchor.process.kernel.n_terms)
         anchor.process.kernel.strength = {}
-        anchor.process._factored, anchor.process._scale, anchor.process._covariance = None, 1.0, None
+        anchor.process._scale = 1.0
+        anchor.process._factors.forget()
         (case,) = [case for case in leave_out(anchor.forecasts, "context", seed=0) if case.row == 3]
         sources = anchor.forecasts.sources(case.query, case.rest)
         weighted = anchor.forecasts.by_weighting(case.query, sources, Weighting("ridge", 1.0))

@@ -33,7 +33,8 @@ def random_effects(build: Build) -> ShiftProcess:
     populations = build({f"P{i}": rng.normal(size=(1, 6)) + 1 for i in range(8)}, ONE_CONTEXT)
     populations = replace(populations, n_perturbed=np.full(8, 50), n_control=np.full(8, 200))
     process = ShiftProcess(populations)
-    process.log_variance, process._covariance = np.log([0.5, 0.3]), None  # any, own
+    process.log_variance = np.log([0.5, 0.3])  # any, own
+    process._factors.forget()
     process.kernel.strength = {}
     return process
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
+from pertcast.anchor._factors import CovarianceFactors
 from pertcast.anchor._kernel import ConditionKernel
 from pertcast.anchor._strength import fit_strengths, measured_alone
 
@@ -30,6 +31,7 @@ _INTERACTION_SHARE = 0.1
 _INTERACTION_PRIOR = 10.0
 _RANGE = (-12.0, 2.0)
 _JITTER = 1e-6
+_ANY = "any context"
 
 
 class ShiftProcess:
@@ -95,7 +97,6 @@ class ShiftProcess:
     ) -> None:
         self.populations, self.kernel, self.seed = populations, ConditionKernel(populations, vectors), seed
         self.conditions = populations.conditions
-        self._factored: tuple[bytes, object] | None = None
         self._scale = max(float(np.square(populations.shift).mean()), 1e-12)
         self._n_genes = min(populations.shift.shape[1], _MAX_INDEPENDENT)
         fitted = self._fitted()
@@ -103,9 +104,10 @@ class ShiftProcess:
         self.kernel.strength = self._strengths()
         if self.kernel.strength:
             self.log_variance = self._fit(fitted)
-        self._covariance: np.ndarray | None = None
-        if len(populations) <= _MAX_USED:
-            self._covariance = self._covariance_of(np.arange(len(populations)))
+        self._factors = CovarianceFactors(self._covariance)
+        self._few = len(populations) <= _MAX_USED
+        if self._few:
+            self._factors.keep(np.arange(len(populations)), like=_ANY)
 
     def weights(self, query: Conditions, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights of training populations in the forecast of one condition.
@@ -128,7 +130,8 @@ class ShiftProcess:
         used = self.conditions.take(rows)
         signal = self.kernel.covariance(query, used, np.exp(self.log_variance))[0]
         noise = self.populations.cell_variance * self.kernel.shared_controls(query, used)[0]
-        return rows, cho_solve(self._factor(rows), np.stack([signal, noise]).T).T
+        factor = self._factors.of(rows, like=_ANY if self._few else str(query.context[0]))
+        return rows, cho_solve(factor, np.stack([signal, noise]).T).T
 
     def _relevant(self, query: Conditions, rows: np.ndarray) -> np.ndarray:
         """At most 1000 populations: those that share a perturbation first, then those of the context, then others."""
@@ -140,29 +143,22 @@ class ShiftProcess:
         rank += 0.5 * np.random.default_rng(self.seed).random(len(rows))
         return np.sort(rows[np.argsort(-rank, kind="stable")[:_MAX_USED]])
 
-    def _factor(self, rows: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Cholesky factor of the covariance of some populations; the last one is kept."""
-        key = rows.tobytes()
-        if self._factored is None or self._factored[0] != key:
-            whole = self._covariance
-            covariance = self._covariance_of(rows) if whole is None else whole[np.ix_(rows, rows)]
-            self._factored = key, cho_factor(covariance, overwrite_a=True)
-        return self._factored[1]  # type: ignore[return-value]
+    def _covariance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Covariance of the measured shifts of some populations and others, ``[a, b]``."""
+        of_a, of_b = self.conditions.take(a), self.conditions.take(b)
+        return self.kernel.covariance(of_a, of_b, np.exp(self.log_variance)) + self._noise(a, b)
 
-    def _covariance_of(self, rows: np.ndarray) -> np.ndarray:
-        used = self.conditions.take(rows)
-        return self.kernel.covariance(used, used, np.exp(self.log_variance)) + self._noise(rows)
-
-    def _noise(self, rows: np.ndarray) -> np.ndarray:
-        """Covariance of the noise of the means of some populations."""
-        used, p = self.conditions.take(rows), self.populations
-        own = p.cell_variance / p.n_perturbed[rows] + _JITTER * self._scale
-        return p.cell_variance * self.kernel.shared_controls(used, used) + np.diag(own)
+    def _noise(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Covariance of the noise of the means of some populations and others, ``[a, b]``."""
+        p = self.populations
+        own = p.cell_variance / p.n_perturbed[a] + _JITTER * self._scale
+        shared = self.kernel.shared_controls(self.conditions.take(a), self.conditions.take(b))
+        return p.cell_variance * shared + np.where(a[:, None] == b, own[:, None], 0.0)
 
     def _fit(self, rows: np.ndarray) -> np.ndarray:
         """Log variances of the terms."""
         used = self.conditions.take(rows)
-        terms, noise, second = self.kernel.terms(used, used), self._noise(rows), self._products(rows)
+        terms, noise, second = self.kernel.terms(used, used), self._noise(rows, rows), self._products(rows)
         centre, precision = self._prior()
         n_genes = self._n_genes
 
@@ -206,7 +202,7 @@ class ShiftProcess:
             whole = self.kernel.covariance(used, used, variance)
             own = self.kernel.of_one_perturbation(used, used, variance)
             shared = np.array([[len(set(a) & set(b)) for b in used.perturbation] for a in used.perturbation])
-            rest = whole - shared * own + self._noise(rows)
+            rest = whole - shared * own + self._noise(rows, rows)
             found |= fit_strengths(used, own, rest, self._products(rows), self._n_genes)
             together = []
         return found if len(found) > 1 else {}
