@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from speed_cases import PUBLISHED, matmul_rate
 from speed_fit import CostModel, fit
+from speed_large import LARGE, extrapolation, large_lines, large_row
 from speed_rows import CLOCKS, agreement_row, grid_row, index_row, memory_row, model_row, profile_row, same_size
 from variants import MODELS
 
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TIME_OF = {"wall": "Seconds are those of the wall.", "cpu": "Seconds are those of the processor, all threads added."}
-SCREENS = {
-    "Replogle-Nadig": (643_413, 8_092, 844),
-    "Parse PBMC": (9_697_974, 19_244, 84),
-    "Tahoe-100M": (101_200_000, 56_850, 101),
-}
-"""Cells, conditions (perturbation and context; donor too for PBMC), genes above 0 of a cell among 2,000."""
 
 
 def run(function: Any, job: dict[str, Any]) -> dict[str, float]:
@@ -204,39 +199,7 @@ def cost_models(rows: list[dict[str, float]]) -> dict[str, CostModel]:
     return {
         "seconds of a training step": fit(rows, ["step", "Gop trained", "value trained"], "step_seconds"),
         "seconds of a prediction": fit(rows, ["population", "Gop predicted", "value predicted"], "predict_seconds"),
-        "seconds before the first step": fit(rows, ["step", "mean", "read"], "preparation"),
     }
-
-
-def extrapolation(models: dict[str, CostModel], rows: list[dict[str, float]]) -> str:
-    """What large screens cost with the default model and 2,000 genes."""
-    from pertcast.model._budget import default_budget
-
-    default = next(r for r in rows if r["genes"] == 2000 and r["set_size"] == 64 and r["n_hidden"] == 128)
-    operations = default["Gop trained"] / (3e-9 * 256)
-    lines = []
-    for name, (n_cells, conditions, stored) in SCREENS.items():
-        steps = default_budget(conditions).n_steps
-        step = models["seconds of a training step"](**{k: default[k] for k in ("step", "Gop trained", "value trained")})
-        work = {"Gop predicted": 1e-9 * n_cells * operations, "value predicted": 1e-9 * n_cells * 2000}
-        predict = models["seconds of a prediction"](population=conditions, **work)
-        reading = models["seconds before the first step"](step=1, mean=1e-9 * conditions * 2000, read=2e-6 * n_cells)
-        lines.append(
-            [
-                name,
-                f"{n_cells / 1e6:.3g} M",
-                f"{conditions:,}",
-                f"{reading / 60:.3g}",
-                f"{steps * step / 60:.3g}",
-                f"{predict / 60:.3g}",
-                f"{8 * stored * n_cells / 2**30:.3g}",
-            ]
-        )
-    header = [
-        "screen", "cells", "conditions", "preparation, min", "training, min",
-        "predicting all cells, min", "2,000 genes in memory (sparse), GiB",
-    ]  # fmt: skip
-    return table(header, lines)
 
 
 def report(options: dict[str, Any]) -> Iterator[str]:
@@ -267,7 +230,10 @@ def report(options: dict[str, Any]) -> Iterator[str]:
         yield "## Where the time of a prediction goes\n\n" + text
         models = cost_models(rows)
         yield "## Cost model\n\n" + "\n".join(f"* {name} = {model}" for name, model in models.items()) + "\n"
-        yield "## Large screens\n\n" + extrapolation(models, rows)
+        large = [run(large_row, options | job) for job in LARGE]
+        yield "## Many cells, many conditions\n\n" + table(*large_lines(large))
+        default = next(r for r in rows if r["genes"] == 2000 and r["set_size"] == 64 and r["n_hidden"] == 128)
+        yield "## Large screens\n\n" + table(*extrapolation(models, default, large))
     yield f"This run took {time.perf_counter() - begin:.0f} s of the wall.\n"
 
 

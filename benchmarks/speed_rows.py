@@ -168,9 +168,6 @@ def grid_row(job: dict[str, Any]) -> dict[str, float]:
         "population": 2.0 * perturbations,
         "Gop predicted": 1e-9 * predicted.n_cells * operations,
         "value predicted": 1e-9 * predicted.n_cells * n_genes,
-        "preparation": trained.first_batch,
-        "mean": 1e-9 * 2 * perturbations * n_genes,
-        "read": 1e-9 * adata.n_obs * n_genes,
     }
 
 

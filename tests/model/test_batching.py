@@ -13,6 +13,7 @@ from pertcast.data import screen_metadata_from_registry
 from pertcast.data._query import ControlQuery
 from pertcast.data._request import Request
 from pertcast.data._tasks import make_tasks
+from pertcast.representation import Hurdle
 
 from .conftest import QUICK, controls_of
 
@@ -180,3 +181,25 @@ def test_memory_does_not_grow_with_the_size_of_a_population(
 
     peak(60)
     assert peak(6000) < 1.5 * peak(600)
+
+
+def test_of_many_controls_the_same_ones_tell_the_zeros(
+    make_trained: Callable[..., pc.PerturbDiff], uneven: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What controls express is looked up once for all perturbations, whatever the order of the cells."""
+    model, sizes = make_trained(zeros="hurdle"), []
+    monkeypatch.setattr("pertcast.model._zeros._MAX_CONTROLS", 10)
+
+    class Counted(Hurdle):
+        def __init__(self, control: np.ndarray) -> None:
+            sizes.append(len(control))
+            super().__init__(control)
+
+    monkeypatch.setattr("pertcast.model._zeros.Hurdle", Counted)
+    found = model.predict(uneven, NAMES, progressbar=False)
+    query = ControlQuery.from_adata(uneven, screen_metadata_from_registry(model.registry))
+    of_populations = [len(population.pool) for population in query.populations]
+    assert sorted(sizes) == sorted(min(n, 10) for n in of_populations)
+    assert max(of_populations) > 10
+    shuffled = uneven[np.random.default_rng(0).permutation(uneven.n_obs)].copy()
+    np.testing.assert_array_equal(cells_of(model.predict(shuffled, NAMES, progressbar=False)), cells_of(found))

@@ -56,15 +56,15 @@ class ZeroRestorer:
         -------
         float32 ``[n, G]``.
         """
-        return self._hurdle(task.population, rng).apply(cells, rng, mean)
+        return self._hurdle(task.population).apply(cells, rng, mean)
 
-    def _hurdle(self, population: ControlPopulation, rng: np.random.Generator) -> Hurdle:
-        """Hurdle of the controls of a population; of some of them, drawn for each task, where there are many."""
+    def _hurdle(self, population: ControlPopulation) -> Hurdle:
+        """Hurdle of the controls of a population; where there are many, of 2000 at even distances by their names."""
         if population in self._hurdles:
             return self._hurdles[population]
         pool = population.pool
         if len(pool) > _MAX_CONTROLS:
-            return Hurdle(self.query.gather(np.sort(rng.choice(pool, _MAX_CONTROLS, replace=False))))
+            pool = pool[np.linspace(0, len(pool) - 1, _MAX_CONTROLS).round().astype(int)]
         control = self.query.gather(pool)
         hurdle = Hurdle(control)
         with self._lock:
