@@ -91,8 +91,8 @@ def test_validation_uses_the_averaged_weights(make_module: MakeModule, tensors: 
 def test_dosages_and_covariates_are_standardised(make_module: MakeModule, tensors: dict[str, Tensor]) -> None:
     module = make_module()
     plain = module.encode(module.network, tensors)[0]
-    module.dose_offset.fill_(0.5)
-    module.dose_moments.copy_(torch.tensor([1.5, 2.0]))
+    module.log_dosage.offset.fill_(0.5)
+    module.log_dosage.moments.copy_(torch.tensor([1.5, 2.0]))
     module.covariate_moments.copy_(torch.tensor([[3.0], [4.0]]))
     raw = {
         **tensors,

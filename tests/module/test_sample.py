@@ -177,6 +177,6 @@ def test_seeds_repeat_and_a_saved_state_samples_the_same(
     assert (sample(module, request_of_two, seeds=(2, 3)) - before).abs().max() > 1e-3
     assert (sample(other, request_of_two) - before).abs().max() > 1e-3
     module.gate.set(0.5)
-    module.dose_moments.copy_(torch.tensor([0.3, 2.0]))
+    module.log_dosage.moments.copy_(torch.tensor([0.3, 2.0]))
     other.load_state_dict(module.state_dict())
     assert torch.equal(sample(other, request_of_two), sample(module, request_of_two))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from pertcast._log_dosage import LogDosage
 from pertcast.baselines._network import DEFAULT_SCHEDULE, CellNetwork, NetworkBaseline, mlp
 from pertcast.baselines._pairs import PairSampler
 from pertcast.data._grammar import parse_perturbation
@@ -51,8 +52,6 @@ class AdditiveNetwork(CellNetwork):
     """
 
     vectors: torch.Tensor
-    dose_offset: torch.Tensor
-    dose_moments: torch.Tensor
 
     def __init__(
         self,
@@ -75,16 +74,7 @@ class AdditiveNetwork(CellNetwork):
             self.register_buffer("vectors", (vectors - seen.mean(0)) / (spread if spread > 0 else 1.0))
             self.perturbation = mlp(vectors.shape[1], n_hidden, 1, 2 * n_latent)
         self.has_vectors = vectors is not None
-        self.register_buffer("dose_offset", torch.ones(()))
-        self.register_buffer("dose_moments", torch.tensor([0.0, 1.0]))
-
-    def set_dosages(self, dosages: torch.Tensor) -> None:
-        """Standardise the log of dosages ``[P]``, each plus half the smallest positive one."""
-        positive = dosages[dosages > 0]
-        self.dose_offset.copy_(positive.min() / 2 if len(positive) else torch.ones(()))
-        logs = (dosages + self.dose_offset).log()
-        spread = logs.std(correction=0)
-        self.dose_moments.copy_(torch.stack([logs.mean(), spread if spread > 1e-6 else torch.ones(())]))
+        self.log_dosage = LogDosage()
 
     def encode_perturbation(self, ids: torch.Tensor, mask: torch.Tensor, dosage: torch.Tensor) -> torch.Tensor:
         """Sum the encodings of the parts of perturbations.
@@ -102,7 +92,7 @@ class AdditiveNetwork(CellNetwork):
         -------
         float32 ``[n, L]``.
         """
-        level = ((dosage + self.dose_offset).log() - self.dose_moments[0]) / self.dose_moments[1]
+        level = self.log_dosage(dosage)
         base, slope = self.perturbation(self.vectors[ids] if self.has_vectors else ids).chunk(2, dim=-1)
         return ((base + level[:, None, None] * slope) * mask[..., None]).sum(1)
 
@@ -189,7 +179,7 @@ class LatentAdditive(NetworkBaseline):
         names = [index.perturbation_names[code] for code in index.perturbation[conditions]]
         ids, mask = (torch.from_numpy(each).to(device) for each in screen.vocabulary.encode(names))
         dosage = torch.from_numpy(index.dosage[conditions]).to(device)
-        module.set_dosages(dosage)
+        module.log_dosage.fit(index.dosage[conditions])
 
         def loss() -> torch.Tensor:
             pairs = sampler.draw(schedule.batch_size, rng)

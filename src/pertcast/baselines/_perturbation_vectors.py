@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pertcast.data._messages import did_you_mean
+from pertcast.data._neighbours import nearest_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,11 +134,7 @@ class PerturbationVectors:
             How many, at most.
         """
         others, vector = self.of(among, name), self.of([name], name)[0]
-        centre = others.mean(axis=0)
-        others, vector = others - centre, vector - centre
-        length = np.linalg.norm(others, axis=1) * np.linalg.norm(vector)
-        similarity = others @ vector / np.where(length > 0, length, 1)
-        return [among[row] for row in np.argsort(-similarity, kind="stable")[:n]]
+        return [among[row] for row in nearest_vectors(vector, others, n)]
 
     def _unknown(self, part: str, name: str) -> ValueError:
         of = "" if part == name else f" (in {name!r})"

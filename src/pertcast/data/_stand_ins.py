@@ -9,6 +9,7 @@ import numpy as np
 
 from pertcast.data._grammar import parse_perturbation
 from pertcast.data._messages import shorten
+from pertcast.data._neighbours import nearest_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -95,10 +96,5 @@ def _neighbours(name: str, vocabulary: PerturbationVocabulary, known: tuple[str,
     """Measured perturbations with the most similar vectors, the nearest first."""
     vectors = np.asarray(vocabulary.vectors, dtype=float)
     row = {each: number for number, each in enumerate(vocabulary.names)}
-    measured = vectors[[row[each] for each in known]]
-    centre = measured.mean(0)
-    measured, vector = measured - centre, vectors[row[name]] - centre
-    length = np.linalg.norm(measured, axis=1) * np.linalg.norm(vector)
-    similarity = measured @ vector / np.maximum(length, 1e-12)
-    order = np.argsort(-similarity, kind="stable")[:N_NEIGHBOURS]
-    return tuple(known[position] for position in order)
+    nearest = nearest_vectors(vectors[row[name]], vectors[[row[each] for each in known]], N_NEIGHBOURS)
+    return tuple(known[position] for position in nearest)

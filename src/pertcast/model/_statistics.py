@@ -93,12 +93,7 @@ def set_statistics(
     for network in networks:
         network["condition"].set_seen(torch.from_numpy(np.unique(part_ids[part_mask])))
 
-    dosage = np.asarray(table.dosage, dtype=float)
-    positive = dosage[dosage > 0]
-    offset = positive.min() / 2 if len(positive) else 1.0
-    log_dose = np.log(dosage + offset)
-    module.dose_offset.fill_(float(offset))
-    module.dose_moments.copy_(torch.tensor([log_dose.mean(), log_dose.std() if log_dose.std() > 1e-6 else 1.0]))
+    module.log_dosage.fit(table.dosage)
     if screen.covariates is not None:
         values = screen.covariates[screen.controls.groups.all_rows()]
         spread = values.std(0)

@@ -9,6 +9,7 @@ import torch
 from scvi.module.base import BaseModuleClass, LossOutput
 from torch import nn
 
+from pertcast._log_dosage import LogDosage
 from pertcast.diffusion import energy_distance
 from pertcast.module._batch import choose_sources
 from pertcast.module._ema import ExponentialMovingAverage
@@ -73,8 +74,6 @@ class PopulationModule(BaseModuleClass):
     """
 
     scale: Tensor
-    dose_offset: Tensor
-    dose_moments: Tensor
     covariate_moments: Tensor
 
     sample: Callable[..., Tensor]
@@ -124,8 +123,7 @@ class PopulationModule(BaseModuleClass):
         self.average = ExponentialMovingAverage(self.network, config.ema_decay)
         self.gate = ResidualGate()
         self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("dose_offset", torch.ones(()))
-        self.register_buffer("dose_moments", torch.tensor([0.0, 1.0]))
+        self.log_dosage = LogDosage()
         self.register_buffer("covariate_moments", torch.stack([torch.zeros(n_covariates), torch.ones(n_covariates)]))
 
     def build_cells(self) -> nn.Module:
@@ -212,12 +210,11 @@ class PopulationModule(BaseModuleClass):
             draw = torch.rand(2, n, generator=generator, device=device)
             dropped = draw[0] < self.condition_dropout
             keep = draw[1] >= network["condition"].identity_dropout
-        dosage = (torch.log(tensors["dosage"] + self.dose_offset) - self.dose_moments[0]) / self.dose_moments[1]
         covariates = (tensors["covariates"] - self.covariate_moments[0]) / self.covariate_moments[1]
         condition = network["condition"](
             tensors["part_ids"],
             tensors["part_mask"],
-            dosage,
+            self.log_dosage(tensors["dosage"]),
             covariates,
             tensors["context"],
             tensors["batch"],
