@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", help="first words of task names; all by default")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--splits", type=int, default=None, help="at most so many splits of a task")
+    parser.add_argument("--division", type=int, default=0, help="that of the results of quality.py")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     for name in ("lightning.pytorch", "pertcast"):
@@ -156,7 +157,7 @@ def main() -> None:
         for task in TASKS:
             if arguments.tasks and not any(task.name.startswith(word) for word in arguments.tasks):
                 continue
-            for number, split in enumerate(islice(task.splits(task.read(), 0), arguments.splits)):
+            for number, split in enumerate(islice(task.splits(task.read(), arguments.division), arguments.splits)):
                 path = task.file(folder, number, seed)
                 if not path.exists():
                     pd.DataFrame(rows_of(task, number, split, seed)).to_csv(path, index=False)

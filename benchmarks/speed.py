@@ -17,12 +17,13 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 from speed_cases import PUBLISHED, matmul_rate
 from speed_fit import CostModel, fit
-from speed_large import LARGE, extrapolation, large_lines, large_row
+from speed_large import LARGE, ORDERS, extrapolation, file_row, large_lines, large_row, write_row
 from speed_rows import CLOCKS, agreement_row, grid_row, index_row, memory_row, model_row, profile_row, same_size
 from variants import MODELS
 
@@ -197,6 +198,28 @@ def memory_table(options: dict[str, Any]) -> str:
     return table(header, lines) + f"\nRatio of the peaks without output: {ratios}.\n"
 
 
+def file_table(options: dict[str, Any]) -> str:
+    """Training on a large screen in memory and in a file."""
+    with TemporaryDirectory() as folder:
+        here = options | {"folder": Path(folder), "cells": 5000}
+        run(write_row, here)
+        jobs = [(order, backed) for backed in (False, True) for order in ORDERS]
+        found = {job: run(file_row, here | {"order": job[0], "backed": job[1]}) for job in jobs}
+    rows = [
+        [
+            "in a file" if backed else "in memory",
+            order,
+            f"{r['first']:.1f}",
+            f"{r['train']:,.0f}",
+            f"{r['waited']:.0%}",
+            f"{r['peak']:,.0f}",
+        ]
+        for (order, backed), r in found.items()
+    ]
+    header = ["expression", "order of cells", "first batch after, s", "training cells/s", "training waits", "peak, MiB"]
+    return table(header, rows)
+
+
 def cost_models(rows: list[dict[str, float]]) -> dict[str, CostModel]:
     return {
         "seconds of a training step": fit(rows, ["step", "Gop trained", "value trained"], "step_seconds"),
@@ -234,6 +257,7 @@ def report(options: dict[str, Any]) -> Iterator[str]:
         yield "## Cost model\n\n" + "\n".join(f"* {name} = {model}" for name, model in models.items()) + "\n"
         large = [run(large_row, options | job) for job in LARGE]
         yield "## Many cells, many conditions\n\n" + table(*large_lines(large))
+        yield "## From a file\n\n" + file_table(options)
         default = next(r for r in rows if r["genes"] == 2000 and r["set_size"] == 64 and r["n_hidden"] == 128)
         yield "## Large screens\n\n" + table(*extrapolation(models, default, large))
     yield f"This run took {time.perf_counter() - begin:.0f} s of the wall.\n"

@@ -1,11 +1,16 @@
-"""Screens with many cells or conditions: what they take beside steps and predicted cells. Used by `speed.py`."""
+"""Screens with many cells or conditions: what they take beside steps and predicted cells, and from a file.
+
+Used by `speed.py`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anndata as ad
+import numpy as np
 from lightning.pytorch.callbacks import Callback
-from speed_cases import controls_of, make_model, peak_mib, screen
+from speed_cases import controls_of, make_model, measure_training, peak_mib, screen
 from speed_rows import CLOCKS
 
 from pertcast.model._budget import default_budget
@@ -14,7 +19,7 @@ if TYPE_CHECKING:
     from speed_cases import Clock
     from speed_fit import CostModel
 
-__all__ = ["LARGE", "extrapolation", "large_lines", "large_row"]
+__all__ = ["LARGE", "ORDERS", "extrapolation", "file_row", "large_lines", "large_row", "write_row"]
 
 LARGE = [
     {"perturbations": 25, "cells": 100},
@@ -22,6 +27,9 @@ LARGE = [
     {"perturbations": 1000, "cells": 20},
 ]
 """Perturbations in each of four contexts, and cells of each condition: few of both, many cells, many conditions."""
+
+ORDERS = ("by condition", "random")
+"""Orders of cells in a file."""
 
 SCREENS = {
     "Replogle-Nadig": (643_413, 8_092, 844),
@@ -74,6 +82,28 @@ def large_row(job: dict[str, Any]) -> dict[str, float]:
         "validation": timer.seconds,
         "population": (clock() - begin) / predicted.n_obs,
         "peak": trained_peak,
+    }
+
+
+def write_row(job: dict[str, Any]) -> None:
+    """Write the screen with many cells to a file, without compression, in both orders."""
+    adata = screen(_N_GENES, n_perturbations=25, n_cells=job["cells"], n_contexts=4)
+    adata.write_h5ad(job["folder"] / f"{ORDERS[0]}.h5ad")
+    adata[np.random.default_rng(0).permutation(adata.n_obs)].write_h5ad(job["folder"] / f"{ORDERS[1]}.h5ad")
+
+
+def file_row(job: dict[str, Any]) -> dict[str, float]:
+    """Training on a file that is read as a whole or as cells are needed."""
+    adata = ad.read_h5ad(job["folder"] / f"{job['order']}.h5ad", backed="r" if job["backed"] else None)
+    begin = CLOCKS[job["clock"]]()
+    model = make_model(adata)
+    registered = CLOCKS[job["clock"]]() - begin
+    trained = measure_training(model, device=job["device"], steps=20, skip=2, clock=CLOCKS[job["clock"]])
+    return {
+        "train": trained.cells_per_second,
+        "waited": trained.waited,
+        "first": registered + trained.first_batch,
+        "peak": peak_mib(),
     }
 
 

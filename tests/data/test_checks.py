@@ -129,12 +129,12 @@ def test_other_objects(toy_model: Any) -> None:
         toy_model.setup_anndata(pd.DataFrame())
 
 
-def test_backed(make_screen: Callable[..., Any], toy_model: Any, tmp_path: Path) -> None:
-    make_screen().write_h5ad(tmp_path / "screen.h5ad")
-    adata = anndata.read_h5ad(tmp_path / "screen.h5ad", backed="r")
-    with pytest.raises(ValueError, match=r"backed by a file.*to_memory"):
-        toy_model.setup_anndata(adata)
-    adata.file.close()
+def test_mudata_in_a_file(make_screen: Callable[..., Any], tmp_path: Path) -> None:
+    mudata.MuData({"rna": make_screen()}).write_h5mu(tmp_path / "screen.h5mu")
+    mdata = mudata.read_h5mu(tmp_path / "screen.h5mu", backed="r")
+    with pytest.raises(ValueError, match=r"MuData is backed by a file.*read_h5mu"):
+        NoEffect.setup_mudata(mdata, modalities={"layer": "rna", "perturbation_key": "rna"})
+    mdata.file.close()
 
 
 def test_matrix_that_is_not_in_memory() -> None:

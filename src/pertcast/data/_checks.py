@@ -36,7 +36,7 @@ _MISSING_AS_TEXT = frozenset({"nan", "NaN", "<NA>", "NaT", ""})
 
 
 def check_container(adata: AnnData | MuData) -> None:
-    """Raise unless the object is an AnnData or MuData of its own, in memory.
+    """Raise unless the object is an AnnData of its own, or a MuData of its own in memory.
 
     Parameters
     ----------
@@ -48,18 +48,16 @@ def check_container(adata: AnnData | MuData) -> None:
     TypeError
         If it is something else.
     ValueError
-        If it is a view or backed by a file.
+        If it is a view, or a MuData that is backed by a file.
     """
     if not isinstance(adata, AnnData | MuData):
         raise TypeError(f"Expected an AnnData or MuData, but found {type(adata).__name__}.")
     for part in (adata, *(adata.mod.values() if isinstance(adata, MuData) else ())):
         if part.is_view:
-            raise ValueError("The AnnData is a view of another one. Make a copy first: `adata = adata.copy()`.")
-        if part.isbacked:
-            raise ValueError(
-                "The AnnData is backed by a file, from which single cells are slow to read. Load it first: "
-                "`adata = adata.to_memory()`."
-            )
+            copy = "adata.copy(filename=...)" if part.isbacked else "adata.copy()"
+            raise ValueError(f"The AnnData is a view of another one. Make a copy first: `adata = {copy}`.")
+    if isinstance(adata, MuData) and adata.isbacked:
+        raise ValueError("The MuData is backed by a file. Load it: `mdata = mudata.read_h5mu(file)`.")
 
 
 def require_column(adata: AnnData | MuData, keys: ScreenKeys, column: str, argument: str) -> pd.Series:

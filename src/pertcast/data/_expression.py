@@ -11,8 +11,11 @@ from pertcast.data._genes import align_genes
 from pertcast.data._matrix import row_major
 from pertcast.data._matrix_checks import check_matrix
 from pertcast.data._messages import did_you_mean, shorten
+from pertcast.data._on_disk import RowsOnDisk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
 
     from pertcast.data._keys import ScreenKeys
@@ -48,7 +51,7 @@ def read_expression(
     KeyError
         If there is no such layer.
     TypeError
-        If the expression is not in memory.
+        If the expression is neither in memory nor in a file that can be read.
     ValueError
         If a gene is missing or repeated, a value is NaN or infinite, or the values are raw counts.
     """
@@ -64,13 +67,19 @@ def read_expression(
     if found is None:
         raise ValueError(f"{where} is empty. Put the expression of the cells there.")
     X: Any = row_major(found, where)
-    cells, names = X, holder.obs_names
-    if rows is not None and len(rows) < X.shape[0]:
-        cells, names = X[np.sort(rows)], names[np.sort(rows)]
-    check_matrix(
-        cells if columns is None else cells[:, columns],
-        names,
-        holder.var_names if columns is None else holder.var_names[columns],
-        where=where,
-    )
+    genes = holder.var_names if columns is None else holder.var_names[columns]
+    for cells, names in _parts(X, holder.obs_names, rows):
+        check_matrix(cells if columns is None else cells[:, columns], names, genes, where=where)
     return X, columns
+
+
+def _parts(X: Any, names: pd.Index, rows: np.ndarray | None) -> Iterator[tuple[Any, pd.Index]]:
+    """Cells to check, and their names: all at once, or some at a time where they are in a file."""
+    chosen = np.arange(len(names)) if rows is None else np.sort(rows)
+    if isinstance(X, RowsOnDisk):
+        for part in np.array_split(chosen, -(-len(chosen) // X.block)):
+            yield X[part], names[part]
+    elif len(chosen) == len(names):
+        yield X, names
+    else:
+        yield X[chosen], names[chosen]

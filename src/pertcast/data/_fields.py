@@ -16,6 +16,7 @@ from scvi.data.fields import (
 from pertcast.data._embedding import read_embedding
 from pertcast.data._genes import require_same_genes
 from pertcast.data._labels import encode_labels
+from pertcast.data._matrix import from_file
 from pertcast.data._matrix_checks import check_matrix
 from pertcast.data._messages import did_you_mean, shorten
 
@@ -55,7 +56,9 @@ class ExpressionField(LayerField):
                 f"{did_you_mean(self.attr_key, layers)}"
             )
         where = "adata.X" if self.attr_key is None else f"adata.layers[{self.attr_key!r}]"
-        check_matrix(self.get_field_data(adata), adata.obs_names, adata.var_names, where=where, counts=self.counts)
+        found = self.get_field_data(adata)
+        X = from_file(found, where)
+        check_matrix(X, adata.obs_names, adata.var_names, where=where, counts=self.counts)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
         """Register another AnnData after a check of its genes."""

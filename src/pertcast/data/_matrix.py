@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import h5py
 import numpy as np
 import scipy.sparse as sp
+from anndata.abc import CSCDataset, CSRDataset
 
-__all__ = ["Matrix", "gather_rows", "row_major"]
+from pertcast.data._on_disk import RowsOnDisk
+
+__all__ = ["Matrix", "from_file", "gather_rows", "is_sparse", "row_major"]
 
 logger = logging.getLogger(__name__)
 
-type Matrix = np.ndarray | sp.csr_matrix | sp.csr_array
-"""A matrix whose rows are cheap to read: a C-ordered array or a CSR matrix."""
+type Matrix = np.ndarray | sp.csr_matrix | sp.csr_array | RowsOnDisk
+"""A matrix whose rows are cheap to read: a C-ordered array, a CSR matrix, or one of both in a file."""
 
 
 def row_major(X: Any, where: str = "X") -> Matrix:
@@ -22,18 +26,18 @@ def row_major(X: Any, where: str = "X") -> Matrix:
     Parameters
     ----------
     X
-        Dense array or sparse matrix ``[cells, G]`` in memory.
+        Dense array or sparse matrix ``[cells, G]`` in memory, or that of an AnnData that is backed by a file.
     where
         What messages call the matrix.
 
     Returns
     -------
-    ``X`` itself, or a C-ordered array or a CSR matrix with its values.
+    ``X`` itself, a C-ordered array or a CSR matrix with its values, or what reads its rows from the file.
 
     Raises
     ------
     TypeError
-        If ``X`` is neither a NumPy array nor a SciPy sparse matrix.
+        If ``X`` is none of these, or in CSC format in a file.
 
     Examples
     --------
@@ -51,6 +55,9 @@ def row_major(X: Any, where: str = "X") -> Matrix:
             "%s is sparse in %s format, of which rows are slow to read; a CSR copy of it is used.", where, X.format
         )
         return X.tocsr()
+    X = from_file(X, where)
+    if isinstance(X, RowsOnDisk):
+        return X
     if isinstance(X, np.ndarray):
         if X.flags.c_contiguous:
             return np.asarray(X)
@@ -60,6 +67,27 @@ def row_major(X: Any, where: str = "X") -> Matrix:
         f"{where} must be a NumPy array or a SciPy sparse matrix in memory, but it is a {type(X).__name__}. Load it "
         "first, for example with `adata = adata.to_memory()`."
     )
+
+
+def from_file(X: Any, where: str = "X") -> Any:
+    """Return what reads the rows of a matrix that is in a file; any other is returned as it is.
+
+    Raises
+    ------
+    TypeError
+        If the file holds it in CSC format.
+    """
+    if isinstance(X, CSCDataset):
+        raise TypeError(
+            f"{where} is in a file in CSC format, from which rows cannot be read by themselves. Load it, and write it "
+            "again in CSR format: `adata = adata.to_memory(); adata.X = adata.X.tocsr(); adata.write_h5ad(...)`."
+        )
+    return RowsOnDisk(X) if isinstance(X, h5py.Dataset | CSRDataset) else X
+
+
+def is_sparse(X: Matrix) -> bool:
+    """Whether only values other than 0 of a matrix are stored, in memory or in a file."""
+    return X.is_sparse if isinstance(X, RowsOnDisk) else sp.issparse(X)
 
 
 def gather_rows(X: Matrix, rows: np.ndarray) -> np.ndarray:
@@ -85,6 +113,10 @@ def gather_rows(X: Matrix, rows: np.ndarray) -> np.ndarray:
     shape, n_columns = rows.shape, X.shape[1]
     rows = rows.reshape(-1)
     present = rows >= 0
+    if isinstance(X, RowsOnDisk):
+        found = np.zeros((len(rows), n_columns), dtype=np.float32)
+        found[present] = gather_rows(X[rows[present]], np.arange(present.sum()))
+        return found.reshape(*shape, n_columns)
     if sp.issparse(X):
         picked = X[rows[present]]
         length = np.zeros(len(rows), dtype=picked.indptr.dtype)

@@ -8,8 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from pertcast.data._messages import shorten
+from pertcast.data._on_disk import RowsOnDisk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
 __all__ = ["check_matrix", "looks_like_counts"]
@@ -21,12 +24,12 @@ _CHUNK_VALUES = 2**24
 def check_matrix(
     X: Any, obs_names: pd.Index, var_names: pd.Index, *, where: str = "adata.X", counts: bool = False
 ) -> None:
-    """Raise unless a matrix is in memory, numeric and finite, with unique genes, and holds what it should.
+    """Raise unless a matrix can be read, is numeric and finite, with unique genes, and holds what it should.
 
     Parameters
     ----------
     X
-        Matrix ``[cells, G]``.
+        Matrix ``[cells, G]``; one in a file, as :func:`row_major` returns it, is read once, a block at a time.
     obs_names
         Names of the cells.
     var_names
@@ -39,7 +42,7 @@ def check_matrix(
     Raises
     ------
     TypeError
-        If the matrix is not in memory or not numeric.
+        If the matrix is neither in memory nor in a file that can be read, or not numeric.
     ValueError
         If it is empty, a gene name is repeated, a value is NaN or infinite, or counts are there where they should not
         be, or the other way round.
@@ -59,7 +62,7 @@ def check_matrix(
     """
     if X is None:
         raise ValueError(f"{where} is empty. Name the layer that holds the expression with `layer=...`.")
-    if not (sp.issparse(X) or isinstance(X, np.ndarray)):
+    if not (sp.issparse(X) or isinstance(X, np.ndarray | RowsOnDisk)):
         raise TypeError(
             f"{where} must be a NumPy array or a SciPy sparse matrix in memory, but it is a {type(X).__name__}. Load "
             "it first: `adata = adata.to_memory()`."
@@ -87,8 +90,9 @@ def check_matrix(
             "`sc.pp.normalize_total(adata, target_sum=1e4); sc.pp.log1p(adata)`; or name a layer that is normalised "
             "with `layer=...`"
         )
+        largest = max(block.max() for _, block in _blocks(X))
         raise ValueError(
-            f"{where} looks like raw counts (non-negative integers up to {X.max():g}), but log-normalised values are "
+            f"{where} looks like raw counts (non-negative integers up to {largest:g}), but log-normalised values are "
             f"expected. {fix}."
         )
 
@@ -110,6 +114,8 @@ def looks_like_counts(X: Any) -> bool:
     if n_rows > _SAMPLED_ROWS:
         rows = np.sort(np.random.default_rng(0).choice(n_rows, _SAMPLED_ROWS, replace=False))
         X = (X.tocsr() if sp.issparse(X) else X)[rows]
+    elif isinstance(X, RowsOnDisk):
+        X = X[:]
     values = X.data if sp.issparse(X) else np.asarray(X)
     return bool(values.size and values.min() >= 0 and values.max() > 1 and (values == np.floor(values)).all())
 
@@ -135,8 +141,24 @@ def _check_counts(X: Any, obs_names: pd.Index, var_names: pd.Index, where: str) 
         )
 
 
+def _blocks(X: Any) -> Iterable[tuple[int, Any]]:
+    """First rows and blocks of a matrix in a file; one in memory is one block."""
+    return X.blocks() if isinstance(X, RowsOnDisk) else ((0, X),)
+
+
 def _find(X: Any, is_bad: Any) -> tuple[int, tuple[int, int]]:
-    """Return the number of bad values and the position of the first, in chunks of 2^24 values."""
+    """Return the number of bad values and the position of the first."""
+    count, position = 0, (0, 0)
+    for start, block in _blocks(X):
+        found, first = _find_in_memory(block, is_bad)
+        if found and not count:
+            position = (start + first[0], first[1])
+        count += found
+    return count, position
+
+
+def _find_in_memory(X: Any, is_bad: Any) -> tuple[int, tuple[int, int]]:
+    """Do that for a matrix in memory, in chunks of 2^24 values."""
     values = X.data if sp.issparse(X) else X
     step = _CHUNK_VALUES if sp.issparse(X) else max(1, _CHUNK_VALUES // X.shape[1])
     count, position = 0, None

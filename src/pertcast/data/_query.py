@@ -17,7 +17,7 @@ from pertcast.data._controls import DEFAULT_MIN_CONTROLS
 from pertcast.data._expression import read_expression
 from pertcast.data._groups import RowGroups
 from pertcast.data._keys import ScreenKeys
-from pertcast.data._matrix import gather_rows
+from pertcast.data._matrix import gather_rows, is_sparse
 from pertcast.data._messages import column_names, did_you_mean, shorten
 from pertcast.data._pseudobulk import population_means
 
@@ -211,7 +211,7 @@ class ControlQuery:
     @property
     def is_sparse(self) -> bool:
         """Whether the expression of the user is sparse."""
-        return not isinstance(self._X, np.ndarray)
+        return is_sparse(self._X)
 
     @property
     def var(self) -> pd.DataFrame:

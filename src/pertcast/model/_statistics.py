@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pertcast.data import gather_rows
+from pertcast.data._on_disk import RowsOnDisk
 from pertcast.data._split import Part, split_of_conditions
 from pertcast.module import FixedInput
 from pertcast.representation import AutoencoderSpace, PCASpace, principal_components
@@ -26,6 +27,8 @@ _MAX_CELLS = 20_000
 
 def is_nonnegative(X: Any) -> bool:
     """Whether no value of a matrix is below 0; one pass over its stored values."""
+    if isinstance(X, RowsOnDisk):
+        return all(is_nonnegative(block) for _, block in X.blocks())
     values = X if isinstance(X, np.ndarray) else X.data
     return bool(values.size == 0 or values.min() >= 0)
 

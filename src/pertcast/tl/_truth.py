@@ -113,7 +113,8 @@ class Truth:
 
     def control_cells(self, condition: Condition) -> AnnData:
         """Control cells of a condition as an AnnData, for a model to predict from."""
-        return self.controls.adata[self.control_rows(condition)].copy()
+        cells = self.controls.adata[self.control_rows(condition)]
+        return cells.to_memory() if cells.isbacked else cells.copy()
 
     def sample(self, rows: np.ndarray, size: int, *names: str) -> np.ndarray:
         """At most ``size`` rows without replacement; the choice depends on the seed and on names alone."""

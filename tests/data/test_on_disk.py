@@ -1,0 +1,186 @@
+"""Screens in files: rows are read when they are needed, and everything is as it is in memory."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+import pertcast as pc
+from pertcast.data._matrix import gather_rows, is_sparse, row_major
+from pertcast.data._on_disk import RowsOnDisk
+from pertcast.model._statistics import is_nonnegative
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    type Backed = Callable[..., ad.AnnData]
+
+N, G = 40, 7
+
+
+@pytest.fixture
+def values() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (rng.random((N, G)) * (rng.random((N, G)) < 0.4)).astype(np.float32)
+
+
+@pytest.fixture
+def backed(tmp_path: Path) -> Iterator[Backed]:
+    """Writes an AnnData and opens the file."""
+    opened: list[ad.AnnData] = []
+
+    def write(adata: ad.AnnData | Any, **options: Any) -> ad.AnnData:
+        adata = adata if isinstance(adata, ad.AnnData) else ad.AnnData(adata)
+        path = tmp_path / f"{len(opened)}.h5ad"
+        adata.write_h5ad(path, **options)
+        opened.append(ad.read_h5ad(path, backed="r"))
+        return opened[-1]
+
+    yield write
+    for each in opened:
+        each.file.close()
+
+
+def dense(X: Any) -> np.ndarray:
+    return np.asarray(X.toarray() if sp.issparse(X) else X)
+
+
+FORMS: dict[str, Any] = {"sparse": sp.csr_matrix, "dense": np.asarray}
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "rows", [[], [3], [5, 6, 7], [39, 0, 39, 12, 0], list(range(N))[::-1]], ids=lambda rows: str(len(rows))
+)
+def test_rows_equal_those_in_memory(
+    values: np.ndarray, backed: Backed, form: str, compression: Any, rows: list[int]
+) -> None:
+    X: Any = row_major(backed(FORMS[form](values), compression=compression).X)
+    assert isinstance(X, RowsOnDisk)
+    assert (X.shape, X.dtype, len(X), is_sparse(X)) == ((N, G), np.float32, N, form == "sparse")
+    found = X[np.array(rows, dtype=int)]
+    assert sp.issparse(found) is (form == "sparse")
+    np.testing.assert_array_equal(dense(found), values[rows])
+    padded = gather_rows(X, np.array([[*rows, -1]], dtype=int))
+    np.testing.assert_array_equal(padded, np.r_[values[rows], np.zeros((1, G), dtype=np.float32)][None])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_blocks_are_the_matrix(values: np.ndarray, backed: Backed, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pertcast.data._on_disk._BLOCK_VALUES", 9 * G)
+    X: Any = row_major(backed(FORMS[form](values)).X)
+    starts, blocks = zip(*X.blocks(), strict=True)
+    assert starts == (0, 9, 18, 27, 36)
+    found = [gather_rows(block, np.arange(block.shape[0])) for block in blocks]
+    np.testing.assert_array_equal(np.vstack(found), values)
+    assert is_nonnegative(X)
+    values[-1, -1] = -0.5
+    assert not is_nonnegative(row_major(backed(FORMS[form](values)).X))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_another_process_opens_the_file_anew(
+    values: np.ndarray, backed: Backed, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adata = backed(FORMS[form](values))
+    X: Any = row_major(adata.X)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    before = X._X
+    np.testing.assert_array_equal(gather_rows(X, np.array([2, 1])), values[[2, 1]])
+    assert X._X is not before
+    opened = X._X
+    X[np.array([0])]
+    assert X._X is opened  # once
+
+
+def test_columns_in_a_file_are_refused(values: np.ndarray, backed: Backed) -> None:
+    adata = backed(sp.csc_matrix(values))
+    adata.obs["perturbation"] = ["control", "A"] * (N // 2)
+    with pytest.raises(TypeError, match=r"adata\.X is in a file in CSC format.*tocsr"):
+        pc.PerturbDiff.setup_anndata(adata)
+
+
+@pytest.fixture
+def screen() -> ad.AnnData:
+    adata = pc.data.simulate_screen(20, n_genes=30, n_cell_types=3, n_perturbations=2, combinations=0, seed=0)
+    adata.X = sp.csr_matrix(adata.X)
+    return adata
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [(np.nan, "holds 1 NaN or infinite values, the first in cell '{}', gene '{}'"), (3.0, "up to {2:g}")],
+)
+def test_values_in_a_file_are_checked(
+    screen: ad.AnnData, backed: Backed, monkeypatch: pytest.MonkeyPatch, bad: float, message: str
+) -> None:
+    monkeypatch.setattr("pertcast.data._on_disk._BLOCK_VALUES", 50 * screen.n_vars)
+    X = dense(screen.X)
+    if np.isnan(bad):
+        X[130, 4] = bad
+    else:
+        X = np.ceil(X) * bad
+    screen.X = sp.csr_matrix(X)
+    with pytest.raises(ValueError, match=message.format(screen.obs_names[130], screen.var_names[4], X.max())):
+        pc.PerturbDiff.setup_anndata(backed(screen))
+
+
+def test_a_view_of_a_file_is_refused(screen: ad.AnnData, backed: Backed) -> None:
+    with pytest.raises(ValueError, match=r"is a view.*copy\(filename=\.\.\.\)"):
+        pc.PerturbDiff.setup_anndata(backed(screen)[:50])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_model_of_a_file_predicts_the_same(screen: ad.AnnData, backed: Backed, form: str, tmp_path: Path) -> None:
+    screen.X = FORMS[form](dense(screen.X))
+    file, predicted = backed(screen), []
+    for adata in (screen, file):
+        pc.PerturbDiff.setup_anndata(adata, cell_type_key="cell_type")
+        model = pc.PerturbDiff(adata, seed=1)
+        model.train(max_epochs=1, steps_per_epoch=2, accelerator="cpu", enable_progress_bar=False)
+        predicted.append(model.predict(adata, progressbar=False))
+    assert file.isbacked
+    assert isinstance(model.screen.X, RowsOnDisk)
+    assert sp.issparse(predicted[1].X) is (form == "sparse")
+    for other in (file[(file.obs["perturbation"] == "control").to_numpy()], file[:, file.var_names[::-1].tolist()]):
+        predicted.append(model.predict(other, progressbar=False))
+    model.save(tmp_path / "model")
+    predicted.append(pc.PerturbDiff.load(tmp_path / "model", adata=file).predict(progressbar=False))
+    for each in predicted[1:]:
+        pd.testing.assert_frame_equal(each.to_df(), predicted[0].to_df())
+
+
+def test_genes_in_another_order_are_read_from_the_file(screen: ad.AnnData, backed: Backed) -> None:
+    pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type")
+    model = pc.PerturbDiff(screen, seed=1)
+    model.train(max_epochs=1, steps_per_epoch=2, accelerator="cpu", enable_progress_bar=False)
+    expected = model.predict(screen, progressbar=False)
+    found = model.predict(backed(screen[:, ::-1].copy()), progressbar=False)
+    pd.testing.assert_frame_equal(found.to_df(), expected.to_df())
+
+
+def test_benchmarks_of_a_file_are_those_in_memory(
+    screen: ad.AnnData, backed: Backed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    pc.pp.split(screen, "context", hold_out="type_0", cell_type_key="cell_type")
+    in_memory, from_file = (
+        pc.tl.benchmark(
+            pc.baselines.LatentShift,
+            adata,
+            setup={"cell_type_key": "cell_type"},
+            metrics=["energy_distance", "shift_pearson"],
+            progressbar=False,
+        )
+        for adata in (screen, backed(screen))
+    )
+    pd.testing.assert_frame_equal(from_file, in_memory)
