@@ -90,7 +90,8 @@ class PopulationDrawer:
         Codes of the context and batch of a population, for models that embed identities.
     batch_size
         Cells to draw at a time; by default as many as hold 8 MiB of expression, or 128 MiB on a GPU. Tasks are taken
-        together up to this number of cells; a task is always in memory as a whole, a few times over.
+        together up to this number of cells; a task is in memory as a whole, a few times over. The tasks of a large
+        population are parts of it.
     sampling
         Options of the sampler of the module.
     part_ids

@@ -60,7 +60,8 @@ def benchmark(
         class is set up and trained here; a model that is not trained yet is trained as it is; a trained one is used,
         and must not have seen the test part.
     adata
-        Screen with a split, see :func:`pertcast.pp.split`. It is not written to.
+        Screen with a split, see :func:`pertcast.pp.split`. It is not written to. Of one that is backed by a file, the
+        cells that are compared are read into memory.
     split_key
         Column of ``obs`` with the split.
     setup
