@@ -151,3 +151,30 @@ def test_a_screen_without_effects_is_noise_of_its_controls(build: Build) -> None
     by_kind = sums(anchor)
     assert by_kind["context"][0] > 0.9 * by_kind["context"][1]
     assert by_kind["condition"][0] < 0.3 * by_kind["condition"][1]  # those that share the controls tell their noise
+
+
+def test_what_is_judged_is_drawn_from_what_can_be_judged(build: Build) -> None:
+    """Ten perturbations are measured in three contexts, and among 300 others in one context each."""
+    rng, n = np.random.default_rng(6), 3
+    shifts = {f"shared{i}": rng.normal(size=(n, 4)) for i in range(10)}
+    for i in range(300):
+        alone = np.full((n, 4), np.nan)
+        alone[i % n] = rng.normal(size=4)
+        shifts[f"alone{i}"] = alone
+    populations = build(shifts, rng.normal(size=(n, 2)))
+    assert len(populations) == 330
+    errors = forecast_errors(ShiftAnchor(populations, nonnegative=False))
+    for kind in ("context", "condition"):
+        rows = [error.row for error in errors if error.left_out == kind]
+        assert [populations.perturbation[row][0].startswith("shared") for row in rows] == [True] * 30
+    assert sum(error.left_out == "perturbation" for error in errors) == 24_000 // 330
+
+
+def test_rare_kinds_are_drawn_in_full(build: Build) -> None:
+    """Five combinations among 150 single perturbations."""
+    rng = np.random.default_rng(7)
+    shifts = {f"P{i}": rng.normal(size=(1, 4)) for i in range(150)}
+    shifts |= {f"P{i}+P{i + 1}": rng.normal(size=(1, 4)) for i in range(5)}
+    errors = forecast_errors(ShiftAnchor(build(shifts, np.zeros((1, 1))), nonnegative=False))
+    assert sum(error.left_out == "combination" for error in errors) == 5
+    assert sum(error.left_out == "perturbation" for error in errors) == 120

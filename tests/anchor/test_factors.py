@@ -35,6 +35,28 @@ def factors(asked: list[int]) -> CovarianceFactors:
     return CovarianceFactors(counted)
 
 
+def test_kept_covariances_are_used_where_there_are_too_many_in_turn(
+    factors: CovarianceFactors, asked: list[int]
+) -> None:
+    """Of 20 contexts in turn at most 16 are kept. If the oldest had to go it would always be the next one."""
+    for _ in range(30):
+        for number in range(20):
+            factors.of(np.arange(number, 30 + number), like=str(number))
+    assert len(asked) < 0.6 * 600
+
+
+def test_more_are_kept_where_there_is_room(asked: list[int]) -> None:
+    def unit(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        asked.append(len(a))
+        return 1.0 * (a[:, None] == b)
+
+    factors = CovarianceFactors(unit, n_kept=20)
+    for _ in range(3):
+        for number in range(20):
+            factors.of(np.arange(number, 30 + number), like=str(number))
+    assert len(asked) == 20
+
+
 def test_any_sequence_of_subsets_has_the_factors_of_its_covariances(factors: CovarianceFactors) -> None:
     points, rng = np.random.default_rng(0).normal(size=N), np.random.default_rng(1)
     for _ in range(100):
@@ -57,10 +79,9 @@ def test_only_what_is_new_is_computed(factors: CovarianceFactors, asked: list[in
 def test_no_more_than_16_are_kept_and_none_in_files(factors: CovarianceFactors, asked: list[int]) -> None:
     for number in range(20):
         factors.of(np.arange(number, 30 + number), like=str(number))
-    factors.of(np.arange(19, 48), like="19")
+    assert len(factors._kept) == 16
+    factors.of(np.arange(19, 48), like="19")  # the last one is among them
     assert len(asked) == 20
-    factors.of(np.arange(29), like="0")
-    assert len(asked) == 21
     points = np.random.default_rng(0).normal(size=1000)
     kept = CovarianceFactors(partial(covariance, points))
     kept.of(np.arange(1000), like="")

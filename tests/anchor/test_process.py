@@ -198,3 +198,26 @@ def test_interactions_are_found_where_many_combinations_show_them(build: Build) 
     process = of_one_context(build, alone | together)
     whole = process.kernel.perturbation_terms.index("whole")
     assert np.exp(process.log_variance[whole]) == pytest.approx(1.0, rel=0.25)
+
+
+def test_of_many_populations_similar_subsets_have_their_own_covariance(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of up to 20 populations of 24, by a covariance that is computed anew for each."""
+    monkeypatch.setattr("pertcast.anchor._process._MAX_USED", 20)
+    rng = np.random.default_rng(2)
+    populations = build({f"P{i}": rng.normal(size=(3, 6)) + 1 for i in range(8)}, rng.normal(size=(3, 2)))
+    counts = rng.integers(20, 90, size=(2, 24))
+    process = ShiftProcess(replace(populations, n_perturbed=counts[0], n_control=counts[1]))
+    completed = 0
+    for name, context in [("P0", "c0"), ("P5", "c0"), ("P5", "c1"), ("new", "c0"), ("P2", "c1")]:
+        asked = query(name, context=context, n_control=50).conditions
+        completed += context in process._factors._kept
+        rows, weights = process.weights(asked, np.arange(24))
+        assert len(rows) == 20
+        used = process.conditions.take(rows)
+        signal = process.kernel.covariance(asked, used, np.exp(process.log_variance))[0]
+        noise = process.kernel.shared_controls(asked, used)[0]
+        expected = np.linalg.solve(process._covariance(rows, rows), np.stack([signal, noise]).T).T
+        np.testing.assert_allclose(weights, expected, atol=1e-8)
+    assert completed == 3

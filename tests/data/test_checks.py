@@ -4,7 +4,6 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any
 
-import anndata
 import mudata
 import numpy as np
 import pandas as pd

@@ -183,6 +183,19 @@ def test_memory_does_not_grow_with_the_size_of_a_population(
     assert peak(6000) < 1.5 * peak(600)
 
 
+@pytest.mark.usefixtures("parts_of_60")
+def test_parts_and_cuts_have_seeds_of_their_own(
+    make_trained: Callable[..., pc.PerturbDiff], screen_template: Any
+) -> None:
+    model, controls = make_trained(), controls_of(screen_template)
+    controls.obs = controls.obs.assign(donor="donor_0", cell_type="type_0")
+    query = ControlQuery.from_adata(controls, screen_metadata_from_registry(model.registry))
+    tasks = make_tasks(query, [Request("pert_0", 1.0)], n_populations=2)
+    assert [task.draw for task in tasks] == [0, 0, 0, 1, 1, 1]
+    assert len({task.torch_seed() for task in tasks}) == 6
+    assert not np.array_equal(tasks[0].sources, tasks[3].sources)
+
+
 def test_of_many_controls_the_same_ones_tell_the_zeros(
     make_trained: Callable[..., pc.PerturbDiff], uneven: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,3 +65,11 @@ def test_real_valued_cells_are_moved_as_one_to_the_mean(
     wanted = (1 - gate / 2) * moved + gate / 2 * drawn.mean(0)
     np.testing.assert_allclose(predicted - drawn, np.tile(wanted - drawn.mean(0), (len(drawn), 1)), atol=1e-5)
     assert gate == 0 or np.abs(moved - drawn.mean(0)).max() > 1e-2
+
+
+def test_as_many_other_sources_as_controls_have_their_own_mean() -> None:
+    """Parts of a population can be as large as its controls."""
+    of, population = means(gate=0.0), Controls()
+    for rows in ([0, 1, 2], [0, 0, 2], [0, 1, 2]):
+        asked = SimpleNamespace(sources=np.array(rows), population=population)
+        np.testing.assert_allclose(of(asked, CELLS, np.zeros(3)), CELLS[rows].mean(0))  # type: ignore[arg-type]

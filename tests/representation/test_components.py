@@ -65,3 +65,11 @@ def test_cells_that_are_all_the_same_are_refused(form: type, dtype: type, value:
     nearly: np.ndarray = np.full((1000, 30), value, dtype=dtype)
     nearly[0, 0] += 0.01
     assert principal_components(form(nearly), 1).axes.shape == (30, 1)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+def test_a_large_constant_gene_hides_no_variance(form: type) -> None:
+    x = np.c_[np.full(100, 1e7), np.random.default_rng(0).normal(0, 0.2, (100, 4))].astype(np.float32)
+    found = principal_components(form(x), 2)
+    np.testing.assert_allclose(found.axes[0], 0, atol=1e-3)
+    np.testing.assert_allclose(found.total_variance, x[:, 1:].var(0, ddof=1).sum(), rtol=1e-3)

@@ -10,7 +10,7 @@ from pertcast.anchor._choice import choose_transfer
 from pertcast.anchor._forecasts import Forecasts, Transfer
 from pertcast.anchor._own_gene import OwnGene
 from pertcast.anchor._process import ShiftProcess
-from pertcast.anchor._regimes import REGIMES, regime_of
+from pertcast.anchor._regimes import REGIMES, regime_of, without_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,7 +130,7 @@ class ShiftAnchor:
         names = sorted(parts for parts in p.rows_of if len(parts) == 1 and parts[0] in self.genes)
         for (name,) in names[:_MAX_OWN_GENES]:
             gene, own = self.genes[name], p.rows_of[(name,)]
-            others = np.array([row for row in range(len(p)) if name not in p.perturbation[row]], dtype=int)
+            others = without_name(p, (name,))
             lacking = [p.shift[row, gene] - by_process(p.query(row), others)[gene] for row in own]
             control.append(float(np.average(p.control_mean[p.group[own], gene], weights=p.weight[own])))
             residual.append(float(np.average(lacking, weights=p.weight[own])))

@@ -9,7 +9,7 @@ import numpy as np
 
 from pertcast.anchor._correction import GeneCorrection
 from pertcast.anchor._forecasts import Transfer
-from pertcast.anchor._regimes import left_out, unit_of
+from pertcast.anchor._regimes import left_out, measured_elsewhere, unit_of
 from pertcast.anchor._weights import WEIGHTINGS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def sample_rows(rows: np.ndarray, n_populations: int, *, seed: int) -> np.ndarra
 
 
 def leave_out(forecasts: Forecasts, regime: Regime, *, seed: int) -> list[LeftOut]:
-    """Training populations whose perturbation is also measured where they are left out; [] below three units.
+    """Training populations whose perturbation is also measured elsewhere; [] below three units.
 
     Parameters
     ----------
@@ -61,14 +61,8 @@ def leave_out(forecasts: Forecasts, regime: Regime, *, seed: int) -> list[LeftOu
     p = forecasts.populations
     if regime == "perturbation" and len(p.rows_of) == 1:
         return []
-    found = []
-    for row in sample_rows(np.arange(len(p)), len(p), seed=seed):
-        query, rest = p.query(int(row)), np.flatnonzero(~left_out(p, int(row), regime))
-        sources = forecasts.sources(query, rest)
-        if regime == "batch":
-            sources = sources[p.context[sources] == query.context]
-        if len(sources):
-            found.append(LeftOut(int(row), query, rest))
+    rows = sample_rows(measured_elsewhere(p, regime), len(p), seed=seed).tolist()
+    found = [LeftOut(row, p.query(row), np.flatnonzero(~left_out(p, row, regime))) for row in rows]
     return found if len({unit_of(p, each.row, regime) for each in found}) >= _MIN_UNITS else []
 
 

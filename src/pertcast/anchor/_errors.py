@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from pertcast.anchor._choice import left_out_forecasts, sample_rows
+from pertcast.anchor._regimes import without_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +59,9 @@ def forecast_errors(anchor: ShiftAnchor) -> list[ForecastError]:
 
     The populations are those by which the anchor chose how to forecast, so the errors are slightly too small; the
     correction by trees is fitted again without the residuals that it corrects. Combinations and perturbations are
-    forecast without the correction of the perturbed gene, so that their errors are too large where it helps. A kind
-    with fewer than three units is left out.
+    forecast without the correction of the perturbed gene, so that their errors are too large where it helps. Of
+    contexts, batches and conditions only those populations have an error whose perturbation is also measured elsewhere.
+    A kind with fewer than three units is left out.
 
     Parameters
     ----------
@@ -114,8 +116,7 @@ def _without_name(anchor: ShiftAnchor, kind: LeftOutKind) -> Iterator[tuple[int,
     is_combination = np.array([len(name) > 1 for name in p.perturbation])
     rows = np.flatnonzero(is_combination == (kind == "combination"))
     for row in sample_rows(rows, len(p), seed=anchor.seed).tolist():
-        holds = [set(p.perturbation[row]) <= set(parts) for parts in p.perturbation]
-        yield row, np.flatnonzero(~np.array(holds))
+        yield row, without_name(p, p.perturbation[row])
 
 
 def _error(anchor: ShiftAnchor, kind: LeftOutKind, row: int, shift: np.ndarray) -> ForecastError:

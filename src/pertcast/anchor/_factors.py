@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,20 +13,23 @@ if TYPE_CHECKING:
 
 __all__ = ["CovarianceFactors"]
 
-_MAX_KEPT = 16
+_LEAST_KEPT = 16
 
 
 class CovarianceFactors:
     """Factors of the covariance of subsets, from what was computed for similar subsets.
 
     Forecasts use up to a thousand populations, and for conditions of one context nearly the same ones. The covariance
-    of a subset is kept, and of further ones only the rows that are not in it are computed. The covariances of 16
-    contexts are kept at most, and none in files.
+    of a subset is kept, and of further ones only the rows that are not in it are computed. Of more contexts than can be
+    kept one goes at random: forecasts go through all contexts again and again, in which the oldest is the next that is
+    needed. None are kept in files.
 
     Parameters
     ----------
     covariance
         Covariance of some populations with others: from their numbers, ``[a]`` and ``[b]``, to ``[a, b]``.
+    n_kept
+        Number of contexts whose covariances are kept.
 
     Examples
     --------
@@ -37,8 +41,11 @@ class CovarianceFactors:
     [[1.0, 0.05], [0.05, 1.0]]
     """
 
-    def __init__(self, covariance: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
-        self._covariance = covariance
+    def __init__(
+        self, covariance: Callable[[np.ndarray, np.ndarray], np.ndarray], *, n_kept: int = _LEAST_KEPT
+    ) -> None:
+        self._covariance, self._n_kept = covariance, max(n_kept, _LEAST_KEPT)
+        self._rng, self._lock = np.random.default_rng(0), Lock()
         self._kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._last: tuple[bytes, tuple[np.ndarray, bool]] | None = None
 
@@ -52,10 +59,14 @@ class CovarianceFactors:
         like
             Name of the subsets that are similar.
         """
-        self._kept.pop(like, None)  # the last one that was used is the last to go
-        self._kept[like] = rows, self._covariance(rows, rows)
-        while len(self._kept) > _MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
+        self._keep(like, rows, self._covariance(rows, rows))
+
+    def _keep(self, like: str, rows: np.ndarray, covariance: np.ndarray) -> None:
+        with self._lock:
+            self._kept.pop(like, None)
+            if len(self._kept) >= self._n_kept:
+                del self._kept[sorted(self._kept)[self._rng.integers(len(self._kept))]]
+            self._kept[like] = rows, covariance
 
     def of(self, rows: np.ndarray, *, like: str) -> tuple[np.ndarray, bool]:
         """Cholesky factor, as :func:`scipy.linalg.cho_solve` takes it; the last one is kept.
@@ -67,21 +78,22 @@ class CovarianceFactors:
         like
             Name of the subsets that it is similar to.
         """
-        key = rows.tobytes()
-        if self._last is None or self._last[0] != key:
-            self._last = key, cho_factor(self._of(rows, like), overwrite_a=True)
-        return self._last[1]
+        key, last = rows.tobytes(), self._last
+        if last is None or last[0] != key:
+            last = self._last = key, cho_factor(self._of(rows, like), overwrite_a=True)
+        return last[1]
 
     def _of(self, rows: np.ndarray, like: str) -> np.ndarray:
         """Covariance of a subset, a new array."""
-        if like in self._kept:
-            known, kept = self._kept[like] = self._kept.pop(like)
+        if (found := self._kept.get(like)) is not None:
+            known, kept = found
             position = np.minimum(np.searchsorted(known, rows), len(known) - 1)
             is_known = known[position] == rows
             if 2 * is_known.sum() >= len(rows):
                 return self._completed(rows, is_known, kept[np.ix_(position[is_known], position[is_known])])
-        self.keep(rows, like=like)
-        return self._kept[like][1].copy()
+        covariance = self._covariance(rows, rows)
+        self._keep(like, rows, covariance)
+        return covariance.copy()
 
     def _completed(self, rows: np.ndarray, is_known: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Covariance of a subset, from that of some of its populations."""
@@ -99,4 +111,9 @@ class CovarianceFactors:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what can be computed again."""
-        return {**self.__dict__, "_kept": {}, "_last": None}
+        return {**self.__dict__, "_kept": {}, "_last": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore."""
+        self.__dict__.update(state)
+        self._lock = Lock()

@@ -104,7 +104,8 @@ class ShiftProcess:
         self.kernel.strength = self._strengths()
         if self.kernel.strength:
             self.log_variance = self._fit(fitted)
-        self._factors = CovarianceFactors(self._covariance)
+        of_shifts = populations.shift.size // _MAX_USED**2  # as much memory as the shifts take
+        self._factors = CovarianceFactors(self._covariance, n_kept=of_shifts)
         self._few = len(populations) <= _MAX_USED
         if self._few:
             self._factors.keep(np.arange(len(populations)), like=_ANY)

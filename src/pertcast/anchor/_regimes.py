@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pertcast.anchor._populations import Populations
     from pertcast.anchor._query import AnchorQuery
 
-__all__ = ["REGIMES", "Regime", "left_out", "regime_of", "unit_of"]
+__all__ = ["REGIMES", "Regime", "left_out", "measured_elsewhere", "regime_of", "unit_of", "without_name"]
 
 Regime = Literal["context", "batch", "perturbation"]
 
@@ -61,6 +61,35 @@ def left_out(populations: Populations, row: int, regime: Regime) -> np.ndarray:
         same[populations.rows_of[tuple(populations.perturbation[row])]] = True
         own &= same
     return own
+
+
+def measured_elsewhere(populations: Populations, regime: Regime) -> np.ndarray:
+    """Training populations whose perturbation is still measured if they are left out, int64, sorted.
+
+    That is in another context, or for ``"batch"`` in another batch of the same context.
+
+    Parameters
+    ----------
+    populations
+        Training populations.
+    regime
+        What would be new about them.
+    """
+    found = np.zeros(len(populations), dtype=bool)
+    for rows in populations.rows_of.values():
+        context, batch = populations.context[rows], populations.batch[rows]
+        if regime == "batch":
+            for name in set(context):
+                here = context == name
+                found[rows[here]] = len(set(batch[here])) > 1
+        else:
+            found[rows] = len(set(context)) > 1
+    return np.flatnonzero(found)
+
+
+def without_name(populations: Populations, name: tuple[str, ...]) -> np.ndarray:
+    """Training populations whose perturbation does not hold all parts of a name, int64."""
+    return np.flatnonzero([not set(name) <= set(parts) for parts in populations.perturbation])
 
 
 def unit_of(populations: Populations, row: int, regime: Regime) -> str:

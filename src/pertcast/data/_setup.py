@@ -54,8 +54,8 @@ class ScreenSetupMixin:
         Parameters
         ----------
         adata
-            Screen with control and perturbed cells, in memory or backed by a file. Expression is log-normalised, or any other real-valued
-            measurement such as protein intensities; raw counts are refused.
+            Screen with control and perturbed cells, in memory or backed by a file. Expression is log-normalised, or any
+            other real-valued measurement such as protein intensities; raw counts are refused.
         perturbation_key
             Column of ``obs`` with the perturbation of each cell. ``+`` joins the parts of a combination.
         control

@@ -37,6 +37,8 @@ class AnchoredDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, request: SetRequest) -> dict[str, Any]:
         """Gather the cells of one request and its anchors."""
         position = np.searchsorted(self.conditions, request.condition)
+        if not np.array_equal(self.conditions[np.minimum(position, len(self.conditions) - 1)], request.condition):
+            raise KeyError(f"Some of the conditions {np.unique(request.condition)} have no anchor.")
         return {**self.dataset[request], "shift": self.shifts[position]}
 
 

@@ -40,7 +40,8 @@ class ForecastErrorMixin:
 
         Returns
         -------
-        One row for each training condition, in each batch (of more than 120, 40 to 120), and way to leave it out:
+        One row for each training condition, in each batch, and way to leave it out. In the first three ways, that is
+        those conditions whose perturbation is also measured elsewhere; of more than 120 rows, 40 to 120 are drawn:
 
         * ``left_out``: all conditions of its ``"context"`` or of its ``"batch"``; its perturbation in its context, at
           all dosages (``"condition"``); its ``"combination"``, whether or not its parts are measured elsewhere; or its
@@ -90,7 +91,10 @@ class ForecastErrorMixin:
         anchor = self.forecaster_.anchor
         p, found = anchor.populations, forecast_errors(anchor)
         if not found:
-            logger.info("There are fewer than three contexts, batches, combinations and perturbations to leave out.")
+            logger.info(
+                "There are fewer than three contexts, batches, combinations and perturbations to leave out whose "
+                "conditions others tell something of."
+            )
         rows = np.array([error.row for error in found], dtype=int)
         has_dosage = screen_metadata_from_registry(self.registry).has_dosage
         return pd.DataFrame(

@@ -59,12 +59,12 @@ class ZeroRestorer:
         return self._hurdle(task.population).apply(cells, rng, mean)
 
     def _hurdle(self, population: ControlPopulation) -> Hurdle:
-        """Hurdle of the controls of a population; where there are many, of 2000 at even distances by their names."""
+        """Hurdle of the controls of a population; where there are many, of 2000 that their names decide on."""
         if population in self._hurdles:
             return self._hurdles[population]
         pool = population.pool
         if len(pool) > _MAX_CONTROLS:
-            pool = pool[np.linspace(0, len(pool) - 1, _MAX_CONTROLS).round().astype(int)]
+            pool = pool[np.sort(np.random.default_rng(0).choice(len(pool), _MAX_CONTROLS, replace=False))]
         control = self.query.gather(pool)
         hurdle = Hurdle(control)
         with self._lock:

@@ -82,9 +82,8 @@ def principal_components(
     n_components = max(1, min(n_components, X.shape[0] - 1, X.shape[1] - 1 if sparse else X.shape[1]))
     solver: Any = "arpack" if sparse else ("full" if X.shape[1] <= 500 else "randomized")
     variances = mean_variance_axis(X.astype(np.float64), axis=0)[1] if sparse else np.var(X, axis=0, dtype=float)
-    if variances.sum() <= _ROUNDING * max(
-        float(np.square(X.max(), dtype=float)), float(np.square(X.min(), dtype=float))
-    ):
+    largest = np.maximum(_by_gene(X.max(axis=0)), -_by_gene(X.min(axis=0)))
+    if (variances <= _ROUNDING * np.square(largest)).all():
         raise ValueError(
             f"All {X.shape[0]} cells are the same (their largest value is {X.max():g}), so there is nothing to learn. "
             "Register the matrix that holds log-normalised expression, with `layer=...` if it is a layer."
@@ -98,3 +97,8 @@ def principal_components(
         pca.explained_variance_.astype(np.float32),
         float(variances.sum()) * X.shape[0] / max(X.shape[0] - 1, 1),
     )
+
+
+def _by_gene(values: Any) -> np.ndarray:
+    """One value for each gene, of a dense or sparse row."""
+    return np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=float).reshape(-1)
