@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["LARGE", "ORDERS", "extrapolation", "file_row", "large_lines", "large_row", "write_row"]
 
 LARGE = [
-    {"perturbations": 25, "cells": 100},
-    {"perturbations": 25, "cells": 5000},
-    {"perturbations": 1000, "cells": 20},
+    {"perturbations": 25, "cells": 100, "contexts": 4},
+    {"perturbations": 25, "cells": 5000, "contexts": 4},
+    {"perturbations": 1000, "cells": 20, "contexts": 4},
+    {"perturbations": 80, "cells": 20, "contexts": 50},
 ]
-"""Perturbations in each of four contexts, and cells of each condition: few of both, many cells, many conditions."""
+"""Perturbations in each context, and cells of each condition: few of both, many cells, many conditions, many contexts."""
 
 ORDERS = ("by condition", "random")
 """Orders of cells in a file."""
@@ -57,7 +58,7 @@ class ValidationTimer(Callback):
 def large_row(job: dict[str, Any]) -> dict[str, float]:
     """One step of training and one round of validation with all that comes before and after, and tiny predictions."""
     clock = CLOCKS[job["clock"]]
-    adata = screen(_N_GENES, n_perturbations=job["perturbations"], n_cells=job["cells"], n_contexts=4)
+    adata = screen(_N_GENES, n_perturbations=job["perturbations"], n_cells=job["cells"], n_contexts=job["contexts"])
     model, timer = make_model(adata), ValidationTimer(clock)
     begin = clock()
     model.train(
@@ -77,7 +78,8 @@ def large_row(job: dict[str, Any]) -> dict[str, float]:
     predicted = model.predict(controls, names, n_cells=1, progressbar=False)
     return {
         "cells": adata.n_obs,
-        "conditions": 4 * job["perturbations"],
+        "conditions": job["contexts"] * job["perturbations"],
+        "contexts": job["contexts"],
         "beside": beside,
         "validation": timer.seconds,
         "population": (clock() - begin) / predicted.n_obs,
@@ -110,13 +112,14 @@ def file_row(job: dict[str, Any]) -> dict[str, float]:
 def large_lines(rows: list[dict[str, float]]) -> tuple[list[str], list[list[str]]]:
     """Header and lines of the table of :func:`large_row`."""
     header = [
-        "cells", "conditions", "before and after the steps, s", "a round of validation, s", "predicted population, ms",
+        "cells", "conditions", "contexts", "before and after the steps, s", "a round of validation, s", "predicted population, ms",
         "peak of training, MiB",
     ]  # fmt: skip
     lines = [
         [
             f"{r['cells']:,.0f}",
             f"{r['conditions']:,.0f}",
+            f"{r['contexts']:.0f}",
             f"{r['beside']:.1f}",
             f"{r['validation']:.1f}",
             f"{1e3 * r['population']:.0f}",
@@ -132,10 +135,11 @@ def extrapolation(
 ) -> tuple[list[str], list[list[str]]]:
     """What large screens cost with the default model, by the rows of :func:`large_row` and costs of steps and cells.
 
-    Beyond some thousand conditions neither forecasts nor validation take longer, so many conditions cost what they cost
-    in the last row; cells cost more in proportion.
+    Beyond some thousand conditions forecasts and validation take hardly longer, so many conditions cost what they cost
+    in the dearer of the last two rows; cells cost more in proportion.
     """
-    few, cells, conditions = rows
+    few, cells, *many = rows
+    conditions = max(many, key=lambda row: row["beside"])
     of_cell = max(cells["beside"] - few["beside"], 0.0) / (cells["cells"] - few["cells"])
     operations = default["Gop trained"] / (3e-9 * 256)
     step = models["seconds of a training step"](**{k: default[k] for k in ("step", "Gop trained", "value trained")})
@@ -143,7 +147,7 @@ def extrapolation(
     for name, (n_cells, n_conditions, stored) in SCREENS.items():
         budget = default_budget(n_conditions)
         beside = conditions["beside"] + of_cell * (n_cells - conditions["cells"])
-        training = budget.n_steps * step + budget.max_epochs * conditions["validation"]
+        training = budget.n_steps * step + budget.max_epochs * max(row["validation"] for row in many)
         work = {"Gop predicted": 1e-9 * n_cells * operations, "value predicted": 1e-9 * n_cells * _N_GENES}
         populations = n_conditions * max(row["population"] for row in rows)
         predict = models["seconds of a prediction"](population=0, **work) + populations
