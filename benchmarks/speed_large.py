@@ -27,7 +27,7 @@ LARGE = [
     {"perturbations": 1000, "cells": 20, "contexts": 4},
     {"perturbations": 80, "cells": 20, "contexts": 50},
 ]
-"""Perturbations in each context, and cells of each condition: few of both, many cells, many conditions, many contexts."""
+"""Perturbations in each context, and cells of each condition: few, many cells, many conditions, many contexts."""
 
 ORDERS = ("by condition", "random")
 """Orders of cells in a file."""
@@ -112,8 +112,8 @@ def file_row(job: dict[str, Any]) -> dict[str, float]:
 def large_lines(rows: list[dict[str, float]]) -> tuple[list[str], list[list[str]]]:
     """Header and lines of the table of :func:`large_row`."""
     header = [
-        "cells", "conditions", "contexts", "before and after the steps, s", "a round of validation, s", "predicted population, ms",
-        "peak of training, MiB",
+        "cells", "conditions", "contexts", "before and after the steps, s", "a round of validation, s",
+        "predicted population, ms", "peak of training, MiB",
     ]  # fmt: skip
     lines = [
         [
