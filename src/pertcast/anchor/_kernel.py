@@ -160,14 +160,7 @@ class ConditionKernel:
         variance
             Variance of each product, ``[n_terms]``.
         """
-        of_perturbation, of_context = self._of_perturbations(a, b), self._of_contexts(a, b)
-        total = np.zeros((len(a.dosage), len(b.dosage)))
-        for term, shares in zip(
-            self.perturbation_terms, variance.reshape(len(self.perturbation_terms), -1), strict=True
-        ):
-            similar = sum(v * of_context[name] for v, name in zip(shares, self.context_terms, strict=True))
-            total += of_perturbation[term] * similar
-        return total
+        return self._weighted(self._of_perturbations(a, b), a, b, variance)
 
     def shared_controls(self, a: Conditions, b: Conditions) -> np.ndarray:
         """One over the number of controls where two conditions share them, else 0, ``[n_a, n_b]``.
@@ -210,13 +203,19 @@ class ConditionKernel:
         variance
             Variance of each product, ``[n_terms]``.
         """
-        of_context, n = self._of_contexts(a, b), len(self.context_terms)
         of_dosage = {"own": self.dosages.near(a.dosage, b.dosage), "curve": self.dosages.of_curves(a.dosage, b.dosage)}
-        total = np.zeros((len(a.dosage), len(b.dosage)))
-        for number, term in enumerate(self.perturbation_terms):
-            if term in of_dosage:
-                own = variance[number * n : (number + 1) * n]
-                total += of_dosage[term] * sum(v * of_context[x] for v, x in zip(own, self.context_terms, strict=True))
+        return self._weighted(of_dosage, a, b, variance)
+
+    def _weighted(
+        self, of_perturbation: dict[str, np.ndarray], a: Conditions, b: Conditions, variance: np.ndarray
+    ) -> np.ndarray:
+        """Sum of the products of some similarities of perturbations with those of contexts, ``[n_a, n_b]``."""
+        of_context, total = self._of_contexts(a, b), np.zeros((len(a.dosage), len(b.dosage)))
+        shares = variance.reshape(len(self.perturbation_terms), len(self.context_terms))
+        for term, of_term in zip(self.perturbation_terms, shares, strict=True):
+            if term in of_perturbation:
+                similar = sum(v * of_context[name] for v, name in zip(of_term, self.context_terms, strict=True))
+                total += of_perturbation[term] * similar
         return total
 
     def _of_contexts(self, a: Conditions, b: Conditions) -> dict[str, np.ndarray]:
