@@ -142,9 +142,9 @@ class ConditionKernel:
     def terms(self, a: Conditions, b: Conditions) -> np.ndarray:
         """Return every product for two lists of conditions, ``[n_terms, n_a, n_b]``."""
         of_perturbation = self._of_perturbations(a, b)
-        of_context = self._of_contexts(a, b)
+        of_context, places = self._of_contexts(a, b)
         pairs = [
-            of_perturbation[first] * of_context[second]
+            of_perturbation[first] * of_context[second][places]
             for first in self.perturbation_terms
             for second in self.context_terms
         ]
@@ -210,20 +210,35 @@ class ConditionKernel:
         self, of_perturbation: dict[str, np.ndarray], a: Conditions, b: Conditions, variance: np.ndarray
     ) -> np.ndarray:
         """Sum of the products of some similarities of perturbations with those of contexts, ``[n_a, n_b]``."""
-        of_context, total = self._of_contexts(a, b), np.zeros((len(a.dosage), len(b.dosage)))
+        of_context, places = self._of_contexts(a, b)
+        total = np.zeros((len(a.dosage), len(b.dosage)))
         shares = variance.reshape(len(self.perturbation_terms), len(self.context_terms))
         for term, of_term in zip(self.perturbation_terms, shares, strict=True):
             if term in of_perturbation:
                 similar = sum(v * of_context[name] for v, name in zip(of_term, self.context_terms, strict=True))
-                total += of_perturbation[term] * similar
+                total += of_perturbation[term] * similar[places]
         return total
 
-    def _of_contexts(self, a: Conditions, b: Conditions) -> dict[str, np.ndarray]:
-        found = {"all": np.ones((len(a.state), len(b.state)))}
+    def _of_contexts(self, a: Conditions, b: Conditions) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...]]:
+        """Similarities of the different states of contexts, and the places of those of the conditions among them."""
+        (of_a, row_a), (of_b, row_b) = _different_states(a), _different_states(b)
+        found = {"all": np.ones((len(of_a), len(of_b)))}
         if self.median > 0:
-            found["near"] = np.exp(-cdist(a.state, b.state) / self.median)
-            found["linear"] = (a.state - self.centre) @ (b.state - self.centre).T / self.spread
-        return found
+            found["near"] = np.exp(-cdist(of_a, of_b) / self.median)
+            found["linear"] = (of_a - self.centre) @ (of_b - self.centre).T / self.spread
+        return found, np.ix_(row_a, row_b)
+
+
+def _different_states(conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+    """States of the contexts and batches of conditions, ``[q, K]``, and the row of each condition; few of many."""
+    code: dict[tuple[object, object], int] = {}
+    pairs = zip(conditions.context, conditions.batch, strict=True)
+    row = np.array([code.setdefault(pair, len(code)) for pair in pairs], dtype=int)
+    states = np.empty((len(code), conditions.state.shape[1]))
+    states[row] = conditions.state
+    if np.array_equal(states[row], conditions.state):
+        return states, row
+    return conditions.state, np.arange(len(row))
 
 
 def _part_codes(a: Sequence[tuple[str, ...]], b: Sequence[tuple[str, ...]]) -> tuple[list[str], np.ndarray, np.ndarray]:
