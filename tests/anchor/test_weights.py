@@ -31,6 +31,17 @@ def test_equal_states_leave_the_trust(weighting: Weighting) -> None:
     np.testing.assert_allclose(weights, TRUST / TRUST.sum())
 
 
+@pytest.mark.parametrize("weighting", [w for w in WEIGHTINGS if w.kind == "ridge"])
+def test_states_that_differ_by_rounding_leave_the_trust(weighting: Weighting) -> None:
+    """The mean of equal states can differ from them in the last digit."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n = int(rng.integers(2, 5))
+        states, trust = np.tile(rng.normal(size=64), (n, 1)), rng.uniform(5, 50, size=n)
+        weights = source_weights(states, states[0] + 1, trust, weighting)
+        np.testing.assert_allclose(weights, trust / trust.sum())
+
+
 def test_kernel_closed_form() -> None:
     states, trust = np.array([[1.0], [-2.0], [4.0]]), np.array([1.0, 0.5, 2.0])
     expected = trust * np.exp(-np.array([1, 2, 4]) / (0.3 * 2))

@@ -137,7 +137,7 @@ def test_combinations_add_the_shifts_of_their_parts(
     controls = controls_of(adata, "B")
     single = [shift_in(model.predict(controls, [name], progressbar=False), controls) for name in ("A", "B")]
     both = model.predict(controls, ["B+A"], progressbar=False)
-    assert both.obs["perturbation"].unique().tolist() == ["A+B"]
+    assert both.obs["perturbation"].unique().tolist() == ["B+A"]
     np.testing.assert_allclose(shift_in(both, controls), single[0] + single[1], atol=1e-6)
 
 
@@ -326,3 +326,14 @@ def test_mudata(make_screen: Any, fit: Any) -> None:
     model.train()
     expected = fit(PerturbationShift, adata).predict(perturbations=["A"], progressbar=False)
     np.testing.assert_array_equal(model.predict(perturbations=["A"], progressbar=False).X, expected.X)
+
+
+@pytest.mark.parametrize("cls", [PerturbationShift, ContextMean])
+def test_new_perturbations_cannot_be_learned_by_a_loaded_model(
+    make_screen: Any, tmp_path: Path, cls: type[Baseline], fit: Any
+) -> None:
+    adata = make_screen()
+    fit(cls, adata[(adata.obs["perturbation"] != "B").to_numpy()].copy()).save(tmp_path / "model")
+    model = cls.load(tmp_path / "model", adata=adata)
+    with pytest.raises(ValueError, match="hold cells of 'B', which the model was not set up with"):
+        model.train()

@@ -211,7 +211,7 @@ class TestResult:
         assert (entry["model"], entry["version"], entry["seed"]) == ("Jitter", pc.__version__, 3)
         params = {name: np.asarray(value).tolist() for name, value in entry["params"].items()}
         assert params == {
-            "perturbations": ["A+B/x"],
+            "perturbations": ["B/x+A"],
             "n_populations": 1,
             "n_cells": 7,
             "contexts": ["B"],
@@ -320,7 +320,23 @@ class TestPerturbations:
         with caplog.at_level(logging.INFO, logger="pertcast"):
             predicted = model.predict(controls, ["B/x + A", "A+B/x", "A+control"])
         assert "1 repeated perturbations are predicted once" in caplog.text
-        assert predicted.obs["perturbation"].unique().tolist() == ["A+B/x", "A"]
+        assert predicted.obs["perturbation"].unique().tolist() == ["B/x + A", "A+control"]  # as it was asked for
+        expected = model.predict(controls, ["A+B/x", "A"])
+        np.testing.assert_array_equal(predicted.X.toarray(), expected.X.toarray())
+
+    def test_combinations_are_spelled_as_in_the_training_data(self, make_screen: Any, controls: Any) -> None:
+        adata = make_screen()
+        adata.obs["perturbation"] = adata.obs["perturbation"].replace({"A+B/x": "B/x+A", "A": "A+control"})
+        Jitter.setup_anndata(adata, cell_type_key="cell_type")
+        model = Jitter(adata)
+        model.train()
+        controls = controls.copy()
+        predicted = model.predict(controls, key_added="k")
+        assert predicted.obs["perturbation"].unique().tolist() == ["A+control", "B/x+A", "B/x"]
+        assert controls.uns["k"]["perturbations"].tolist() == ["A+control", "B/x+A", "B/x"]
+        assert set(controls.uns["k"]["effects"]["perturbation"]) == {"A+control", "B/x+A", "B/x"}
+        asked = model.predict(controls, ["A+B/x"])
+        assert asked.obs["perturbation"].unique().tolist() == ["A+B/x"]
 
     @pytest.mark.parametrize(
         ("perturbations", "error", "message"),
@@ -357,7 +373,7 @@ class TestDosages:
             (["B/x", "A"], 3, [("B/x", 3.0), ("A", 3.0)]),
             (["A", "A"], [1, 2.0], [("A", 1.0), ("A", 2.0)]),
             (["A", "A"], [1, 1], [("A", 1.0)]),
-            (["B/x+A", "A"], {"A+B/x": [1, 4], "A": 0.1}, [("A+B/x", 1.0), ("A+B/x", 4.0), ("A", 0.1)]),
+            (["B/x+A", "A"], {"A+B/x": [1, 4], "A": 0.1}, [("B/x+A", 1.0), ("B/x+A", 4.0), ("A", 0.1)]),
             (["A", "B/x"], pd.Series({"B/x": 10.0, "A": 0.1}), [("A", 0.1), ("B/x", 10.0)]),
             (None, pd.Series({"B/x": 3, "B/x+A": 2, "A": 1}), [("A", 1.0), ("A+B/x", 2.0), ("B/x", 3.0)]),
             (["A", "B/x"], pd.Series([10.0, 0.1], index=[7, 3]), [("A", 10.0), ("B/x", 0.1)]),
@@ -426,7 +442,8 @@ class TestKeyAdded:
         assert entry["dosages"].tolist() == [1.0, 2.0]
         assert entry["params"]["model"] == "Jitter"
 
-        cells = table(predicted).groupby(level=["perturbation", "source_cell"]).mean()
+        cells = table(predicted[(predicted.obs["population"] == 0).to_numpy()])
+        cells = cells.groupby(level=["perturbation", "source_cell"]).mean()
         for n, name in enumerate(["A", "B/x"]):
             matrix = controls.obsm[f"k_{n}"]
             assert matrix.shape == (controls.n_obs, 12)

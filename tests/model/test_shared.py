@@ -61,12 +61,12 @@ def test_unseen_context_from_controls_alone(fitted: Any, screen: Any) -> None:
     assert predicted.n_obs == 2 * controls.n_obs
     assert list(predicted.var_names) == list(screen.var_names)
     assert set(predicted.obs["cell_type"]) == {"a new type"}
-    assert set(predicted.obs["perturbation"]) == {"pert_0", "pert_0+pert_1"}
+    assert set(predicted.obs["perturbation"]) == {"pert_0", "pert_1+pert_0"}
     assert predicted.uns["pertcast"]["model"] == type(fitted).__name__
     assert dense(predicted.X).min() >= 0
     assert (list(controls.obs), list(controls.uns)) == (columns, keys)
     a, b = (
-        dense(predicted[(predicted.obs["perturbation"] == name).to_numpy()].X) for name in ("pert_0", "pert_0+pert_1")
+        dense(predicted[(predicted.obs["perturbation"] == name).to_numpy()].X) for name in ("pert_0", "pert_1+pert_0")
     )
     assert np.abs(a.mean(0) - b.mean(0)).max() > 1e-2
 

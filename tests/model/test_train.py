@@ -62,6 +62,24 @@ def test_same_seed_same_weights_whatever_the_global_state(screen: Any) -> None:
         torch.testing.assert_close(value, weights[1][name], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("make_model", ["PerturbDiff", "PopulationEncoder"])
+def test_a_trained_model_survives_an_interrupted_training(
+    screen: Any, make_model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cls = getattr(pc, make_model)
+    cls.setup_anndata(screen, cell_type_key="cell_type", batch_key="donor")
+    model = cls(screen, n_hidden=16, n_layers=1, set_size=8)
+    model.train(max_epochs=1, steps_per_epoch=4, **QUICK)
+    before, text = {name: value.clone() for name, value in model.module.state_dict().items()}, repr(model)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        model.train(max_epochs=2, steps_per_epoch=4, callbacks=[Kill(6)], **QUICK)
+    assert "The model is as it was before" in caplog.text
+    assert not model.module.training
+    assert repr(model) == text
+    for name, value in model.module.state_dict().items():
+        torch.testing.assert_close(value, before[name], atol=0, rtol=0, msg=name)
+
+
 def test_killed_and_resumed_equals_uninterrupted(screen: Any, tmp_path: Path) -> None:
     whole = make(screen)
     whole.train(max_epochs=4, steps_per_epoch=3, checkpoint_dir=tmp_path / "a", **QUICK)

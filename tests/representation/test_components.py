@@ -38,6 +38,8 @@ def test_no_more_axes_than_the_data_have() -> None:
     assert principal_components(few, 50).axes.shape == (30, 5)
     assert principal_components(sp.csr_matrix(few), 50).axes.shape == (30, 5)
     assert principal_components(matrix(80, 7), 50).axes.shape == (7, 7)
+    by_storage = [principal_components(form(matrix(80, 7)), 50) for form in (np.asarray, sp.csr_matrix)]
+    np.testing.assert_allclose(by_storage[0].axes, by_storage[1].axes, atol=1e-5)
 
 
 def test_many_cells_are_subsampled_by_seed() -> None:

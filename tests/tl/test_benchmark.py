@@ -79,6 +79,26 @@ def test_a_model_that_trains_on_the_test_part_is_refused(screen: Any) -> None:
         run([pc.PerturbDiff(adata, **SMALL)], adata, setup=None)
 
 
+def test_samples_may_use_the_same_barcodes(screen: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Cells of the training and the test part with one name are not the same cells."""
+    adata = screen.copy()
+    adata.obs_names = [f"cell{number % 50}" for number in range(adata.n_obs)]
+    train = adata[(adata.obs["split"] != "test").to_numpy()].copy()
+    pc.baselines.PerturbedMean.setup_anndata(train, **SETUP)
+    model = pc.baselines.PerturbedMean(train)
+    model.train()
+    run([model], adata, setup=None, baselines=[])
+    tested = adata[(adata.obs["split"] == "test").to_numpy()].copy()
+    controls = adata[(adata.obs["perturbation"] == "control").to_numpy()].copy()
+    predicted = model.predict(controls, progressbar=False)
+    pc.tl.evaluate(tested, predicted, control=controls, train=train, groupby="cell_type", metrics="shift",
+                   baselines=[], progressbar=False)  # fmt: skip
+    assert "have the names of cells in `train`" not in caplog.text
+    pc.tl.evaluate(tested, predicted, control=controls, train=adata, groupby="cell_type", metrics="shift",
+                   baselines=[], progressbar=False)  # fmt: skip
+    assert "have the names of cells in `train`" in caplog.text
+
+
 def test_held_out_cells_change_no_prediction(screen: Any) -> None:
     changed = screen.copy()
     test = (changed.obs["split"] == "test").to_numpy()

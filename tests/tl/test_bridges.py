@@ -88,6 +88,17 @@ class TestWithControls:
         assert joined.uns["pertcast"]["model"] == "PerturbationShift"
         assert joined.uns["pertcast"] is not setting.predicted.uns["pertcast"]
 
+    def test_dosages_may_be_whole_or_missing(self, setting: Setting, tmp_path: Path) -> None:
+        predicted, controls = setting.predicted.copy(), setting.controls.copy()
+        predicted.obs["dosage"] = 2.5
+        controls.obs["dosage"] = pd.array([0, None] * (controls.n_obs // 2), dtype="Int64")
+        joined: Any = with_controls(predicted, controls)
+        joined.write_h5ad(tmp_path / "joined.h5ad")
+        values = ad.read_h5ad(tmp_path / "joined.h5ad").obs["dosage"]
+        assert values.dtype == np.float64
+        assert (values.iloc[controls.n_obs :] == 2.5).all()
+        assert values.iloc[: controls.n_obs].isna().sum() == controls.n_obs // 2
+
     def test_columns_are_those_of_the_prediction(self, setting: Setting) -> None:
         joined: Any = with_controls(setting.predicted, setting.controls)
         n = setting.controls.n_obs

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import pertcast as pc
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def table(values: dict[str, list[float]], metric: str = "energy_distance") -> pd.DataFrame:
@@ -88,6 +91,16 @@ def test_baselines_and_order_of_rows_do_not_matter() -> None:
     first = pc.tl.summarize(rows)
     second = pc.tl.summarize(rows.sample(frac=1, random_state=0))
     pd.testing.assert_frame_equal(first, second)
+
+
+def test_a_table_without_a_task_can_be_stored(tmp_path: Path) -> None:
+    scores = table({"mine": [1.0, 2.0], "ceiling": [0.0, 0.5]}).assign(task="")
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    stored = pd.read_csv(tmp_path / "scores.csv")
+    expected = pc.tl.summarize(scores)
+    assert len(expected) == 2
+    for each in (stored, stored.astype({"task": "category"})):
+        pd.testing.assert_frame_equal(pc.tl.summarize(each), expected, check_dtype=False)
 
 
 def test_bad_tables() -> None:

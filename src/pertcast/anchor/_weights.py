@@ -8,6 +8,9 @@ import numpy as np
 
 __all__ = ["WEIGHTINGS", "Weighting", "source_weights"]
 
+_ROUNDING = 1e-12
+"""Spread of states that are the same, as a share of their mean square."""
+
 
 class Weighting(NamedTuple):
     """One way to weight sources.
@@ -83,7 +86,7 @@ def source_weights(states: np.ndarray, state: np.ndarray, trust: np.ndarray, wei
     centred = states - centre
     inner = centred @ centred.T
     spread = uniform @ np.diag(inner)
-    if spread <= 0:
+    if spread <= _ROUNDING * (uniform @ np.square(states).sum(axis=1)):
         return uniform
     noise = weighting.scale * spread * trust.mean() / trust
     alpha = np.linalg.solve(inner + np.diag(noise), centred @ (state - centre))

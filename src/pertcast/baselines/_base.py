@@ -200,7 +200,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
             Number of cells to process at once; 4096 by default. It makes no difference to the result beyond rounding.
         key_added
             Also write the predictions into ``adata``, which must then hold control cells only: ``obsm["<key>_<n>"]``,
-            one matrix ``[cells, G]`` for the n-th perturbation (the mean over draws), and ``uns["<key>"]`` with
+            one matrix ``[cells, G]`` for the n-th perturbation (the first draw), and ``uns["<key>"]`` with
             ``perturbations``, ``params`` and the table ``effects``, whose column ``sd`` is the standard deviation
             between draws (NaN for one).
         progressbar

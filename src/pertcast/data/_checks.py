@@ -209,7 +209,8 @@ def check_numbers(values: pd.Series, column: str, argument: str) -> np.ndarray:
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         raise TypeError(
             f"`{argument}` names the column {column!r}, which is not numeric (dtype {values.dtype}, for example "
-            f"{values.iloc[0]!r}). Convert it: `adata.obs[{column!r}] = pd.to_numeric(adata.obs[{column!r}])`."
+            f"{values.iloc[0]!r}). Convert it: `adata.obs[{column!r}] = "
+            f"pd.to_numeric(adata.obs[{column!r}]).astype(float)`."
         )
     return values.to_numpy(dtype=np.float64, na_value=np.nan)
 

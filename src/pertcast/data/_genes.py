@@ -44,7 +44,7 @@ def align_genes(
     Raises
     ------
     ValueError
-        If a gene of the model is missing, or a gene it needs occurs twice.
+        If a gene of the model is missing, or any name of a gene occurs twice.
 
     Examples
     --------

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["canonical_name", "canonical_names", "parse_perturbation"]
+__all__ = ["canonical_name", "canonical_names", "parse_perturbation", "spellings"]
 
 SEPARATOR = "+"
 
@@ -91,6 +91,31 @@ def canonical_name(parts: Iterable[str], control: str = "control") -> str:
     'control'
     """
     return SEPARATOR.join(sorted(parts)) or control
+
+
+def spellings(labels: Sequence[str], control: str = "control") -> dict[str, str]:
+    """How data spell their perturbations, for those that are always spelled in one way.
+
+    Parameters
+    ----------
+    labels
+        Labels as they stand in the data.
+    control
+        Label of unperturbed cells.
+
+    Returns
+    -------
+    The label of each canonical name.
+
+    Examples
+    --------
+    >>> spellings(["B+A", "control", "C+D", "D+C", "A+control"])
+    {'A+B': 'B+A', 'A': 'A+control'}
+    """
+    found: dict[str, set[str]] = {}
+    for label in labels:
+        found.setdefault(canonical_name(parse_perturbation(label, control), control), set()).add(label.strip())
+    return {name: min(several) for name, several in found.items() if len(several) == 1 and name != control.strip()}
 
 
 def canonical_names(labels: Sequence[str], control: str = "control") -> tuple[tuple[str, ...], np.ndarray]:

@@ -13,7 +13,7 @@ from pertcast.data._predicted import POPULATION_COLUMN
 from pertcast.data._request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -81,14 +81,15 @@ def write_predictions(
     requests: Sequence[Request],
     tasks: Sequence[PredictionTask],
     predicted: AnnData,
+    labels: Mapping[str, str],
 ) -> None:
     """Write predictions into the AnnData of the control cells; an earlier prediction of this key is replaced.
 
     Parameters
     ----------
     key
-        ``obsm["<key>_<n>"]`` gets the cells ``[cells, G]`` of the n-th request, averaged over the draws, genes in the
-        order of the model. ``uns["<key>"]`` gets ``perturbations`` (and ``dosages``, if the screen has any) that n
+        ``obsm["<key>_<n>"]`` gets the cells ``[cells, G]`` of the first draw of the n-th request, genes in the order of
+        the model. ``uns["<key>"]`` gets ``perturbations`` (and ``dosages``, if the screen has any) that n
         counts, ``params``, and ``effects``, whose column ``sd`` is NaN where there is one draw.
     query
         Control cells.
@@ -98,6 +99,8 @@ def write_predictions(
         Predicted populations.
     predicted
         Their cells.
+    labels
+        Labels of the perturbations, by their canonical names.
     """
     adata, X = query.adata, cast("Any", predicted.X)
     starts = np.cumsum([0, *(len(task.sources) for task in tasks)])
@@ -106,12 +109,12 @@ def write_predictions(
         blocks[Request(task.perturbation, task.dosage)].append(_Block(task, X[start:stop]))
     n_draws = int(predicted.obs[POPULATION_COLUMN].max()) + 1
 
-    matrices = [_average(blocks[request], adata.n_obs, n_draws) for request in requests]
-    entry: dict[str, Any] = {"perturbations": np.array([request.perturbation for request in requests])}
+    matrices = [_first_draw(blocks[request], adata.n_obs) for request in requests]
+    entry: dict[str, Any] = {"perturbations": np.array([labels[request.perturbation] for request in requests])}
     if query.metadata.has_dosage:
         entry["dosages"] = np.array([request.dosage for request in requests])
     entry["params"] = dict(predicted.uns["pertcast"])
-    entry["effects"] = _effects(query, requests, blocks, n_draws)
+    entry["effects"] = _effects(query, requests, blocks, n_draws, labels)
 
     for name in _own_keys(adata, key):
         del adata.obsm[name]
@@ -142,14 +145,14 @@ def _own_keys(adata: AnnData, key: str) -> list[str]:
     return [name for name in names if name in adata.obsm]
 
 
-def _average(blocks: Sequence[_Block], n_obs: int, n_draws: int) -> Any:
-    """Mean over the draws of the cells predicted from each control cell, float32 ``[n_obs, G]``."""
-    rows = np.concatenate([block.task.sources for block in blocks])
-    weights = np.full(len(rows), 1 / n_draws, dtype=np.float64)
-    select = sp.csr_matrix((weights, (rows, np.arange(len(rows)))), shape=(n_obs, len(rows)))
-    if sp.issparse(blocks[0].values):
-        return sp.csr_matrix(select @ sp.vstack([block.values for block in blocks], format="csr")).astype(np.float32)
-    return (select @ np.concatenate([block.values for block in blocks])).astype(np.float32)
+def _first_draw(blocks: Sequence[_Block], n_obs: int) -> Any:
+    """Cells of the first draw, one predicted from each control cell, float32 ``[n_obs, G]``."""
+    first = [block for block in blocks if block.task.draw == 0]
+    place = np.empty(n_obs, dtype=np.int64)
+    place[np.concatenate([block.task.sources for block in first])] = np.arange(n_obs)
+    values = [block.values for block in first]
+    cells = sp.vstack(values, format="csr") if sp.issparse(values[0]) else np.concatenate(values)
+    return cells[place].astype(np.float32)
 
 
 def _sum(values: Any) -> np.ndarray:
@@ -158,7 +161,11 @@ def _sum(values: Any) -> np.ndarray:
 
 
 def _effects(
-    query: ControlQuery, requests: Sequence[Request], blocks: dict[Request, list[_Block]], n_draws: int
+    query: ControlQuery,
+    requests: Sequence[Request],
+    blocks: dict[Request, list[_Block]],
+    n_draws: int,
+    labels: Mapping[str, str],
 ) -> pd.DataFrame:
     """Shift of each gene by perturbation and context, and its standard deviation between draws (NaN for one draw)."""
     contexts = list(dict.fromkeys(population.context_name for population in query.populations))
@@ -177,7 +184,8 @@ def _effects(
                     sums[block.task.draw] += _sum(block.values)
                     counts[block.task.draw] += block.values.shape[0]
             shifts = sums / counts[:, None] - controls[name]
-            table = {"perturbation": request.perturbation, "context": name, "gene": genes, "shift": shifts.mean(axis=0)}
+            table: dict[str, Any] = {"perturbation": labels[request.perturbation], "context": name, "gene": genes}
+            table["shift"] = shifts.mean(axis=0)
             if query.metadata.has_dosage:
                 table["dosage"] = request.dosage
             table["sd"] = shifts.std(axis=0, ddof=1) if n_draws > 1 else np.nan

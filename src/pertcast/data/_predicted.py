@@ -11,7 +11,7 @@ from anndata import AnnData
 from pertcast.data._predicted_cells import PredictedCells
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import scipy.sparse as sp
 
@@ -57,6 +57,7 @@ def predicted_adata(
     tasks: Sequence[PredictionTask],
     X: np.ndarray | sp.csr_matrix,
     provenance: dict[str, Any],
+    labels: Mapping[str, str],
     *,
     trained_var: pd.DataFrame | None = None,
 ) -> AnnData:
@@ -72,6 +73,8 @@ def predicted_adata(
         Their cells ``[n_cells, G]``, in the same order.
     provenance
         What to write to ``uns["pertcast"]``.
+    labels
+        Labels of the perturbations in ``obs``, by their canonical names.
     trained_var
         ``var`` of the training data, if the model holds them: a saved model knows the names of its genes only. It is
         that of the result, with further columns of the given cells behind it.
@@ -79,7 +82,7 @@ def predicted_adata(
     sources = np.concatenate([task.sources for task in tasks])
     sizes = [len(task.sources) for task in tasks]
     keys = query.keys
-    columns: dict[str, Any] = {keys.perturbation_key: _labels([task.perturbation for task in tasks], sizes)}
+    columns: dict[str, Any] = {keys.perturbation_key: _labels([labels[task.perturbation] for task in tasks], sizes)}
     for column in tasks[0].population.obs:
         columns[column] = _values(query.columns[column], sources)
     if keys.dosage_key is not None:

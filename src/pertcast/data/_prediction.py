@@ -14,7 +14,7 @@ from pertcast.data._grammar import parse_perturbation
 from pertcast.data._key_added import check_key_added, write_predictions
 from pertcast.data._predicted import PredictedCells, predicted_adata
 from pertcast.data._query import ControlQuery
-from pertcast.data._request import resolve_requests
+from pertcast.data._request import request_labels, resolve_requests
 from pertcast.data._screen import screen_metadata_from_registry
 from pertcast.data._stand_ins import find_stand_ins
 from pertcast.data._tasks import make_tasks
@@ -198,6 +198,7 @@ class PredictMixin:
         options = dict(options or {})
         metadata = screen_metadata_from_registry(self.registry)
         requests = resolve_requests(perturbations, dosages, metadata, self.dosages_)
+        labels = request_labels(requests, perturbations, metadata)
         stand_ins = self._check_requests(requests, metadata, unseen=unseen)
         query = ControlQuery.from_adata(cells, metadata, contexts=contexts)
         if key_added is not None:
@@ -222,7 +223,7 @@ class PredictMixin:
             predicted.add(values)
 
         params = {
-            "perturbations": np.array([request.perturbation for request in requests]),
+            "perturbations": np.array([labels[request.perturbation] for request in requests]),
             "n_populations": int(n_populations),
             "n_cells": n_cells,
             "contexts": None if contexts is None else np.array([contexts] if isinstance(contexts, str) else contexts),
@@ -236,9 +237,9 @@ class PredictMixin:
         provenance = {"model": name, "version": __version__, "seed": int(seed), **_without_none(options)}
         provenance["params"] = _without_none(params)
         trained_var = None if self.adata is None else query.keys.holder(self.adata, "layer").var
-        result = predicted_adata(query, tasks, predicted.matrix(), provenance, trained_var=trained_var)
+        result = predicted_adata(query, tasks, predicted.matrix(), provenance, labels, trained_var=trained_var)
         if key_added is not None:
-            write_predictions(key_added, query, requests, tasks, result)
+            write_predictions(key_added, query, requests, tasks, result, labels)
         return result
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pertcast.data._index import ConditionIndex
     from pertcast.data._screen import ScreenMetadata
 
-__all__ = ["Dosages", "Request", "resolve_requests", "trained_dosages"]
+__all__ = ["Dosages", "Request", "request_labels", "resolve_requests", "trained_dosages"]
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +131,31 @@ def resolve_requests(
     if len(unique) < len(asked):
         logger.info("%d repeated perturbations are predicted once.", len(asked) - len(unique))
     return unique
+
+
+def request_labels(
+    requests: Sequence[Request], perturbations: str | Sequence[str] | None, metadata: ScreenMetadata
+) -> dict[str, str]:
+    """Labels of requested perturbations in results: as they were asked for, else as the training data spell them.
+
+    Parameters
+    ----------
+    requests
+        Perturbations and dosages.
+    perturbations
+        Names as they were given; None for all that were trained on.
+    metadata
+        What the model knows of its training data.
+
+    Returns
+    -------
+    Label of each canonical name.
+    """
+    given = [] if perturbations is None else [perturbations] if isinstance(perturbations, str) else perturbations
+    control = metadata.control.strip()
+    asked = {canonical_name(parse_perturbation(name, control), control): name.strip() for name in reversed(given)}
+    known = metadata.spellings | asked
+    return {request.perturbation: known.get(request.perturbation, request.perturbation) for request in requests}
 
 
 def _names(perturbations: str | Sequence[str], control: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,9 +11,10 @@ import numpy as np
 from pertcast.data._constants import REGISTRY_KEYS
 from pertcast.data._controls import DEFAULT_MIN_CONTROLS, match_controls
 from pertcast.data._factors import ScreenFactors
-from pertcast.data._grammar import canonical_names
+from pertcast.data._grammar import canonical_names, spellings
 from pertcast.data._index import ConditionIndex
 from pertcast.data._matrix import row_major
+from pertcast.data._messages import shorten
 from pertcast.data._split import Part, read_split_labels, split_conditions, split_of_conditions
 from pertcast.data._vocabulary import PerturbationVocabulary
 
@@ -56,6 +57,8 @@ class ScreenMetadata:
         Whether the training data have dosages.
     setup_args
         Arguments of ``setup_anndata``.
+    spellings
+        Label of each perturbation in the training data, by its canonical name, where there is one.
 
     Examples
     --------
@@ -78,6 +81,7 @@ class ScreenMetadata:
     var_names: np.ndarray
     has_dosage: bool
     setup_args: dict[str, Any]
+    spellings: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return counts on one line."""
@@ -135,6 +139,7 @@ def screen_metadata_from_registry(registry: Mapping[str, Any]) -> ScreenMetadata
         var_names=np.asarray(state(REGISTRY_KEYS.X)["column_names"]),
         has_dosage=REGISTRY_KEYS.DOSAGE in fields,
         setup_args=setup,
+        spellings=spellings(labels, control),
     )
 
 
@@ -217,8 +222,13 @@ class Screen:
             What to hold out.
         seed
             Seed of the choice.
+
+        Raises
+        ------
+        ValueError
+            If the data brought perturbations to train on that the model does not know.
         """
-        return split_conditions(
+        split = split_conditions(
             self.index,
             parts=self.parts,
             validation_size=validation_size,
@@ -226,6 +236,14 @@ class Screen:
             embedded=self.vocabulary.vectors is not None,
             seed=seed,
         )
+        used = np.unique(self.index.perturbation[np.union1d(split.train, split.validation)])
+        unknown = self.vocabulary.unknown(self.index.perturbation_names[code] for code in used)
+        if unknown:
+            raise ValueError(
+                f"The data hold cells of {shorten(unknown)}, which the model was not set up with, so it cannot be "
+                "trained on them. Set up a new model with these data, or leave these cells out."
+            )
+        return split
 
     def __repr__(self) -> str:
         """Return counts on one line."""

@@ -197,7 +197,8 @@ class PopulationModel(ScreenSetupMixin, TrainingMixin, ForecastErrorMixin, Predi
             Control cells, or a screen, whose controls are then used; the training data by default. Contexts may be
             new. Genes are matched by name.
         perturbations
-            Names, the parts of combinations in any order; all that were trained on by default.
+            Names, the parts of combinations in any order; all that were trained on by default. The result has these
+            names, by default those of the training data.
         n_cells
             Cells for each context; one for each control cell by default.
         n_populations
@@ -216,8 +217,8 @@ class PopulationModel(ScreenSetupMixin, TrainingMixin, ForecastErrorMixin, Predi
         batch_size
             Cells to draw at once; it does not change the result.
         key_added
-            Also write predictions into ``adata``: ``.obsm["<key>_<n>"]``, a matrix for each perturbation, and
-            ``.uns["<key>"]``.
+            Also write predictions into ``adata``: ``.obsm["<key>_<n>"]``, a matrix for each perturbation (the first
+            draw), and ``.uns["<key>"]``.
         progressbar
             Whether to show a progress bar.
         unseen

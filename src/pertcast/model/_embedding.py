@@ -23,7 +23,20 @@ if TYPE_CHECKING:
     from pertcast.data import ScreenMetadata
     from pertcast.module import PopulationModule
 
-__all__ = ["CellMixin", "EmbeddingMixin", "LatentMixin"]
+__all__ = ["CellMixin", "EmbeddingMixin", "LatentMixin", "embedding_table"]
+
+
+def embedding_table(vectors: np.ndarray, names: pd.Index) -> pd.DataFrame:
+    """Vectors as a table that can be stored in ``uns``, with columns ``"embedding_0"``, ``"embedding_1"``, ...
+
+    Parameters
+    ----------
+    vectors
+        ``[n, E]``.
+    names
+        Names of the rows.
+    """
+    return pd.DataFrame(vectors, index=names, columns=[f"embedding_{i}" for i in range(vectors.shape[1])])
 
 
 class CellMixin:
@@ -136,7 +149,7 @@ class LatentMixin(CellMixin):
             ids = torch.from_numpy(known).to(self.module.device)[:, None]
             vectors = network["condition"].part_vectors(ids)[:, 0]
         names = pd.Index([metadata.vocabulary.names[i] for i in known], name="perturbation")
-        return pd.DataFrame(vectors.cpu().numpy(), index=names)
+        return embedding_table(vectors.cpu().numpy(), names)
 
     def _is_known(self, metadata: ScreenMetadata) -> np.ndarray:
         """Whether the network knows each perturbation of the vocabulary: by training, or by its vector."""
@@ -182,4 +195,4 @@ class EmbeddingMixin(LatentMixin):
             for members in (features[torch.from_numpy(chosen)][None] for chosen in rows):
                 mask = members.new_ones(members.shape[:2], dtype=torch.bool)
                 vectors.append(network["cells"].encode_controls(members, mask).summary[0].cpu().numpy())
-        return pd.DataFrame(np.stack(vectors), index=names)
+        return embedding_table(np.stack(vectors), names)

@@ -6,21 +6,26 @@ import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from scvi.model.base import BaseModelClass
 
 from pertcast._numbers import check_whole
-from pertcast.data import PopulationDataModule, ShiftTable, screen_from_manager, screen_metadata_from_registry
+from pertcast.data import (
+    PopulationDataModule,
+    ShiftTable,
+    gather_rows,
+    screen_from_manager,
+    screen_metadata_from_registry,
+)
 from pertcast.data._saving import NO_DATA, SavingMixin
 from pertcast.data._setup import ScreenSetupMixin
 from pertcast.model._budget import default_budget, limit_budget, resolve_seed
 from pertcast.model._data_checks import check_genes, check_sign
-from pertcast.model._embedding import CellMixin
+from pertcast.model._embedding import CellMixin, embedding_table
 from pertcast.model._encode import encode_cells
 from pertcast.model._generate import GenerateMixin
 from pertcast.model._population_data import paired_with_itself, typical_distance, with_controls
-from pertcast.model._runner import run_training
+from pertcast.model._runner import run_training, trained_or_as_before
 from pertcast.model._statistics import fit_components, fit_space, is_nonnegative
 from pertcast.model._train_checks import check_training
 from pertcast.module import PopulationEncoderConfig, PopulationEncoderModule, replace_values
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import pandas as pd
     from anndata import AnnData
     from mudata import MuData
 
@@ -222,30 +228,33 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
             n_components = config.n_noise if config.representation == "genes" else max(config.n_noise, config.n_latent)
             components = fit_components(screen, split.train, n_components, seed=self.seed)
             self._initialise(screen, paired, table, components, populations.train)
-        self.module.train()  # Lightning keeps the mode it finds
-        data = PopulationDataModule(
-            paired,
-            populations,
-            n_sets=config.n_sets,
-            set_size=config.set_size,
-            n_controls=config.set_size,
-            steps_per_epoch=budget.steps_per_epoch,
-            seed=self.seed,
-        )
-        logger.info("Training for at most %d epochs of %d steps on %d populations.", *budget, len(populations.train))
-        run_training(
-            self,
-            data,
-            budget,
-            accelerator=accelerator,
-            devices=devices,
-            early_stopping=early_stopping,
-            early_stopping_patience=early_stopping_patience,
-            checkpoint_dir=checkpoint_dir,
-            ckpt_path=ckpt_path,
-            plan_kwargs=plan_kwargs,
-            **trainer_kwargs,
-        )
+        with trained_or_as_before(self):
+            self.module.train()  # Lightning keeps the mode it finds
+            data = PopulationDataModule(
+                paired,
+                populations,
+                n_sets=config.n_sets,
+                set_size=config.set_size,
+                n_controls=config.set_size,
+                steps_per_epoch=budget.steps_per_epoch,
+                seed=self.seed,
+            )
+            logger.info(
+                "Training for at most %d epochs of %d steps on %d populations.", *budget, len(populations.train)
+            )
+            run_training(
+                self,
+                data,
+                budget,
+                accelerator=accelerator,
+                devices=devices,
+                early_stopping=early_stopping,
+                early_stopping_patience=early_stopping_patience,
+                checkpoint_dir=checkpoint_dir,
+                ckpt_path=ckpt_path,
+                plan_kwargs=plan_kwargs,
+                **trainer_kwargs,
+            )
         self.split_ = split
         self._model_summary_string = (
             f"{self._description}, trained on {len(populations.train)} populations for {self.trainer.global_step} "
@@ -291,7 +300,7 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
         )
         means = np.stack([features[chosen].mean(axis=0, dtype=np.float64) for chosen in rows])
         vectors = self.module.embed(torch.from_numpy(means).float().to(self.module.device))
-        return pd.DataFrame(vectors.cpu().numpy(), index=names)
+        return embedding_table(vectors.cpu().numpy(), names)
 
     @torch.no_grad()
     def _initialise(
@@ -308,8 +317,7 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
         space, inputs = module.representation, module.input
         rows = paired.index.groups.select(populations).all_rows()
         chosen = np.sort(np.random.default_rng(self.seed).permutation(rows)[:2000])
-        X = paired.X[chosen]
-        cells = space.encode(torch.from_numpy(np.asarray(X.toarray() if hasattr(X, "toarray") else X)).float())
+        cells = space.encode(torch.from_numpy(gather_rows(paired.X, chosen)))
         centred = cells - inputs.mean
         residual = centred - centred @ inputs.axes @ inputs.axes.T
         module.initialise(residual.square().mean(0).sqrt(), typical_distance(paired, populations))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,35 @@ from pertcast.model._plan import PopulationTrainingPlan
 from pertcast.model._precision import automatic_precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pertcast.data import PopulationDataModule
     from pertcast.model._budget import Budget
 
-__all__ = ["run_training"]
+logger = logging.getLogger(__name__)
+
+__all__ = ["run_training", "trained_or_as_before"]
+
+
+@contextmanager
+def trained_or_as_before(model: Any) -> Iterator[None]:
+    """Give a trained model its weights and buffers back if training it again fails or is interrupted.
+
+    Parameters
+    ----------
+    model
+        Model with ``module`` and ``is_trained_``.
+    """
+    module = model.module
+    before = {name: value.clone() for name, value in module.state_dict().items()} if model.is_trained_ else None
+    try:
+        yield
+    except BaseException:
+        if before is not None:
+            module.load_state_dict(before)
+            module.eval()
+            logger.warning("Training did not come to its end. The model is as it was before.")
+        raise
 
 
 def run_training(

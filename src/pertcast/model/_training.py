@@ -16,7 +16,7 @@ from pertcast.model._budget import Budget, default_budget, limit_budget
 from pertcast.model._dataset import anchored_dataset
 from pertcast.model._forecast import Forecaster, fit_forecaster
 from pertcast.model._gate import NO_EVIDENCE, choose_gate
-from pertcast.model._runner import run_training
+from pertcast.model._runner import run_training, trained_or_as_before
 from pertcast.model._statistics import fit_components, n_singles, set_statistics
 from pertcast.model._train_checks import check_training
 
@@ -126,35 +126,36 @@ class TrainingMixin:
         forecaster = fit(table) if self.module.anchored else None
         if not self.is_trained_:
             self._set_statistics(screen, split.train, table, components)
-        self.module.train()  # Lightning keeps the mode it finds
-        self.module.gate.set(1.0)
-        data = self._batches(split, table, forecaster, budget.steps_per_epoch)
-        logger.info(
-            "Training for at most %d epochs of %d steps on %d conditions%s.",
-            *budget,
-            len(split.train),
-            f", validating on {len(data.validation)}" if len(data.validation) else "",
-        )
-        run_training(
-            self,
-            data,
-            budget,
-            accelerator=accelerator,
-            devices=devices,
-            early_stopping=early_stopping,
-            early_stopping_patience=early_stopping_patience,
-            checkpoint_dir=checkpoint_dir,
-            ckpt_path=ckpt_path,
-            plan_kwargs=plan_kwargs,
-            **trainer_kwargs,
-        )
-        self.split_ = split
-        if self.module.anchored:
-            self._set_gate(data)
-            if len(split.validation):
-                known = np.union1d(split.train, split.validation)
-                forecaster = fit(ShiftTable.from_index(screen.X, screen.index, screen.controls, known))
-            self.forecaster_ = forecaster
+        with trained_or_as_before(self):
+            self.module.train()  # Lightning keeps the mode it finds
+            self.module.gate.set(1.0)
+            data = self._batches(split, table, forecaster, budget.steps_per_epoch)
+            logger.info(
+                "Training for at most %d epochs of %d steps on %d conditions%s.",
+                *budget,
+                len(split.train),
+                f", validating on {len(data.validation)}" if len(data.validation) else "",
+            )
+            run_training(
+                self,
+                data,
+                budget,
+                accelerator=accelerator,
+                devices=devices,
+                early_stopping=early_stopping,
+                early_stopping_patience=early_stopping_patience,
+                checkpoint_dir=checkpoint_dir,
+                ckpt_path=ckpt_path,
+                plan_kwargs=plan_kwargs,
+                **trainer_kwargs,
+            )
+            self.split_ = split
+            if self.module.anchored:
+                self._set_gate(data)
+                if len(split.validation):
+                    known = np.union1d(split.train, split.validation)
+                    forecaster = fit(ShiftTable.from_index(screen.X, screen.index, screen.controls, known))
+                self.forecaster_ = forecaster
         self._note_training(split, budget)
 
     def _batches(

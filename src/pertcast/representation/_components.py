@@ -76,7 +76,7 @@ def principal_components(
 
     if X.shape[0] > max_cells:
         X = X[np.sort(np.random.default_rng(seed).choice(X.shape[0], max_cells, replace=False))]
-    if not isinstance(X, np.ndarray) and min(X.shape) < 2:
+    if not isinstance(X, np.ndarray) and n_components >= min(X.shape):
         X = X.toarray()  # the sparse solver finds fewer axes than there are genes
     sparse = not isinstance(X, np.ndarray)
     n_components = max(1, min(n_components, X.shape[0] - 1, X.shape[1] - 1 if sparse else X.shape[1]))

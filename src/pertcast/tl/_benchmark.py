@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import anndata
+import pandas as pd
+from anndata import AnnData
 
 from pertcast.data._messages import shorten
 from pertcast.tl._evaluate import check_names, score_sources
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
-    import pandas as pd
-    from anndata import AnnData
 
     from pertcast.tl._sources import ModelSource
 
@@ -166,6 +166,8 @@ def train_models(
     models, adata, split_key, setup, baselines, train_kwargs, max_cells, seed, progressbar
         As in :func:`benchmark`.
     """
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"`adata` must be an AnnData, but it is a {type(adata).__name__}.")
     named = named_models(models)
     for name, model in named.items():
         _check_model(name, model, train_kwargs or {})
@@ -178,7 +180,7 @@ def train_models(
     arguments = {**setup_arguments(named, adata, setup, split_key), "split_key": split_key}
     test, train = _parts(adata, split_key, arguments)
     for name, model in named.items():
-        _check_unseen(name, model, adata.obs_names[test], split_key)
+        _check_unseen(name, model, adata[test], split_key)
     truth = Truth(
         adata[test],
         _columns(arguments),
@@ -215,13 +217,20 @@ def _check_model(name: str, model: Any, train_kwargs: Mapping[str, Any]) -> None
         )
 
 
-def _check_unseen(name: str, model: Any, test_cells: pd.Index, split_key: str) -> None:
+def _check_unseen(name: str, model: Any, test: AnnData, split_key: str) -> None:
     """Raise if a model was set up with cells of the test part that its registry does not keep out of training."""
     if model_class(model) is not None or getattr(model, "adata", None) is None:
         return
-    if model.registry["setup_args"].get("split_key") == split_key:
+    setup = model.registry["setup_args"]
+    if setup.get("split_key") == split_key:
         return
-    seen = model.adata.obs_names.intersection(test_cells)
+    known: Any = [setup.get(key) for key in ("perturbation_key", "cell_type_key", "batch_key")]
+    columns = [key for key in known if key in model.adata.obs and key in test.obs]
+    own, tested = (
+        pd.MultiIndex.from_arrays([each.obs_names, *(each.obs[key].astype(str) for key in columns)])
+        for each in (model.adata, test)
+    )  # samples of a screen may use the same barcodes
+    seen = own.intersection(tested)
     if len(seen):
         raise ValueError(
             f"The model {name!r} holds {len(seen)} cells of the test part and was set up without "

@@ -100,6 +100,9 @@ def with_controls(
     obs, control_obs, var = _frame(predicted).iloc[rows], _frame(controls).iloc[control_rows], _frame(predicted, "var")
     names = make_index_unique(pd.Index([*control_obs.index.astype(str), *obs.index.astype(str)]))
     control_obs = control_obs[[column for column in obs.columns if column in control_obs]]
+    for column in map(str, control_obs):
+        if pd.api.types.is_float_dtype(obs[column].dtype) and pd.api.types.is_numeric_dtype(control_obs[column].dtype):
+            control_obs = control_obs.assign(**{column: control_obs[column].astype(obs[column].dtype)})
     control_obs = control_obs.assign(**{perturbation_key: pd.Categorical([columns.control] * len(control_rows))})
     if SOURCE_COLUMN in obs:
         control_obs = control_obs.assign(**{SOURCE_COLUMN: control_obs.index.astype(str)})

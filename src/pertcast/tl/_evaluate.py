@@ -219,6 +219,6 @@ def check_names(names: Sequence[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1 or name == CEILING})
     if repeated:
         raise ValueError(
-            f"The name(s) {shorten(repeated)} are taken by a baseline or the noise ceiling. Rename the prediction, or "
-            "choose other `baselines`."
+            f"The name(s) {shorten(repeated)} are taken by a baseline or the noise ceiling. Leave out what is in the "
+            "table in any case, such as NoEffect, rename the prediction, or choose other `baselines`."
         )

@@ -69,6 +69,7 @@ def summarize(
             f"`n_bootstrap` must be at least 1 and `confidence` in (0, 1), but found {n_bootstrap} and {confidence}."
         )
     rows = []
+    scores = scores.assign(task=scores["task"].astype(object).fillna(""))  # files do not tell no name from none
     for (task, metric), part in scores.groupby(["task", "metric"], sort=True):
         table = part.pivot_table(index="condition", columns="model", values="value", dropna=False, aggfunc="mean")
         roles = dict(zip(part["model"], part["role"], strict=True))

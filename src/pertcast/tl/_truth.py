@@ -15,7 +15,6 @@ from pertcast.tl._labelled import LabelledCells
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from anndata import AnnData
 
     from pertcast.tl._labelled import Condition, ScreenColumns
@@ -168,15 +167,16 @@ class Truth:
 
     def _warn_of_shared_cells(self, train: LabelledCells) -> None:
         """Say so if perturbed cells that are scored are among the training cells."""
-        names = [cells.adata.obs_names[np.concatenate(list(cells.rows.values()))] for cells in (self.real, train)
-                 if cells.rows]  # fmt: skip
-        shared: pd.Index | list[str] = names[0].intersection(names[1]) if len(names) == 2 else []
-        if len(shared):
+        shared: list[str] = []
+        for condition in self.real.rows.keys() & train.rows.keys():  # samples of a screen may use the same barcodes
+            names = [cells.adata.obs_names[cells.rows[condition]] for cells in (self.real, train)]
+            shared += names[0].intersection(names[1]).tolist()
+        if shared:
             logger.warning(
                 "%d perturbed cells of `real` have the names of cells in `train` (%s): baselines that have seen what "
                 "they are scored on look better than they are. Leave the held-out conditions out of `train`.",
                 len(shared),
-                shorten(shared),
+                shorten(sorted(shared)),
             )
 
     def _centroid_of_real(self, context: str) -> np.ndarray | str:
