@@ -143,7 +143,7 @@ class PerturbationVectors:
                 f"Unknown perturbation {part!r}{of}: the table of `perturbation_embedding_key` holds no vector of it."
                 f"{did_you_mean(part, self.names)} Add one and set up the model again, or leave it out."
             )
-        hint = did_you_mean(part, {*self.names, *self.measured})
+        hint = did_you_mean(part, {*self.names, *self.measured} - {part})
         return ValueError(
             f"Nothing is known of the perturbation {part!r}{of}: no vectors were registered, and none of the "
             f"{len(self.names)} genes has its name.{hint} Register vectors with `perturbation_embedding_key`, or leave "
