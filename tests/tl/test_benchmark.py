@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import pertcast as pc
+from pertcast.tl._labelled import LabelledCells, ScreenColumns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,3 +218,20 @@ def test_nothing_to_test(screen: Any) -> None:
     adata.obs["split"] = "train"
     with pytest.raises(ValueError, match="No perturbed cell is labelled 'test'"):
         run([], adata)
+
+
+def test_cells_among_others_are_those_of_a_view_without_a_copy(screen: Any) -> None:
+    adata = screen.copy()
+    adata.obs_names = adata.obs_names[::-1]  # so that the order of names is another
+    among = np.random.default_rng(0).random(adata.n_obs) < 0.5
+    columns = ScreenColumns("perturbation", "control", ("cell_type",), None, "donor")
+    found = LabelledCells(adata, columns, "adata", among=among)
+    expected = LabelledCells(adata[among], columns, "view")
+    assert np.shares_memory(found._X.data, adata.X.data)  # type: ignore[union-attr]
+    assert list(found.rows) == list(expected.rows)
+    for own, other in ((found.rows, expected.rows), (found.control_rows, expected.control_rows)):
+        for key, rows in other.items():
+            np.testing.assert_array_equal(found.gather(own[key]), expected.gather(rows))  # type: ignore[index]
+            assert list(found.batch[own[key]]) == list(expected.batch[rows])  # type: ignore[index]
+    with pytest.raises(ValueError, match="`none` has no cells"):
+        LabelledCells(adata, columns, "none", among=np.zeros(adata.n_obs, dtype=bool))

@@ -60,8 +60,7 @@ def benchmark(
         class is set up and trained here; a model that is not trained yet is trained as it is; a trained one is used,
         and must not have seen the test part.
     adata
-        Screen with a split, see :func:`pertcast.pp.split`. It is not written to. Of one that is backed by a file, the
-        cells that are compared are read into memory.
+        Screen with a split, see :func:`pertcast.pp.split`. It is not written to.
     split_key
         Column of ``obs`` with the split.
     setup
@@ -182,13 +181,15 @@ def train_models(
     for name, model in named.items():
         _check_unseen(name, model, adata[test], split_key)
     truth = Truth(
-        adata[test],
+        adata,
         _columns(arguments),
         controls=[("adata", adata)],
-        train=adata[train],
+        train=adata,
         layer=arguments.get("layer"),
         max_cells=max_cells,
         seed=seed,
+        real_among=test,
+        train_among=train,
     )
     fit: dict[str, Any] = {"seed": seed, "progressbar": progressbar}
     screen = light_copy(adata)

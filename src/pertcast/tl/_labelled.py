@@ -128,6 +128,8 @@ class LabelledCells:
         Genes to read, in this order; all by default.
     genes_of
         What messages call the cells that ``var_names`` are of.
+    among
+        Which cells count, bool ``[N]``; all by default. Unlike a view, that copies nothing.
 
     Raises
     ------
@@ -148,23 +150,26 @@ class LabelledCells:
         layer: str | None = None,
         var_names: pd.Index | None = None,
         genes_of: str = "the other cells",
+        among: np.ndarray | None = None,
     ) -> None:
         if not isinstance(adata, AnnData):
             raise TypeError(f"`{what}` must be an AnnData, but it is a {type(adata).__name__}.")
-        if not adata.n_obs:
+        cells = np.arange(adata.n_obs) if among is None else np.flatnonzero(among)
+        if not len(cells):
             raise ValueError(f"`{what}` has no cells. Check how they were selected.")
         self.adata, self.columns, self.what = adata, columns, what
-        names = adata.obs_names.to_numpy(dtype=object)
-        order = np.argsort(names, kind="stable") if adata.obs_names.is_unique else np.arange(adata.n_obs)
+        self._obs: pd.DataFrame = adata.obs if among is None else adata.obs.iloc[cells]  # type: ignore[assignment]
+        names = self._obs.index.to_numpy(dtype=object)
+        order = np.argsort(names, kind="stable") if self._obs.index.is_unique else np.arange(len(cells))
 
         self.batch = np.zeros(adata.n_obs, dtype=object)
         if columns.batch_key is not None:
-            self.batch = np.asarray(self._column(columns.batch_key).astype(str), dtype=object)
+            self.batch[cells] = np.asarray(self._column(columns.batch_key).astype(str), dtype=object)
         labels, raw = check_labels(self._column(columns.perturbation_key), columns.perturbation_key)
         perturbations, code_of = canonical_names(raw, columns.control)
         perturbation = code_of[labels]
         factors = {key: check_labels(self._column(key), key) for key in columns.groupby}
-        context, contexts, self.context_table = cross_codes(factors, adata.n_obs)
+        context, contexts, self.context_table = cross_codes(factors, len(cells))
         dosage, dosages = self._dosages(perturbation == 0)
 
         sizes = (len(perturbations), len(dosages), len(contexts))
@@ -178,10 +183,10 @@ class LabelledCells:
             first = members[0]
             where = contexts[context[first]]
             if perturbation[first] == 0:
-                self.control_rows[where] = members
+                self.control_rows[where] = cells[members]
             else:
                 name, dose = perturbations[perturbation[first]], dosages[dosage[first]]
-                self.rows[Condition(name, dose, where)] = members
+                self.rows[Condition(name, dose, where)] = cells[members]
         self.var_names = adata.var_names if var_names is None else var_names
         self._positions = None if var_names is None else align_genes(adata, var_names, name=what, genes_of=genes_of)
         self._X = self._matrix(layer)
@@ -192,17 +197,16 @@ class LabelledCells:
         if key is None:
             return np.zeros(len(is_control), dtype=np.int64), [None]
         values = np.where(is_control, 0.0, check_numbers(self._column(key), key, "dosage_key"))
-        check_dosage(values, ~is_control, key, self.adata.obs_names)
+        check_dosage(values, ~is_control, key, self._obs.index)
         distinct, codes = np.unique(values.astype(np.float32), return_inverse=True)
         return codes, [dosage_key(value) for value in distinct]
 
     def _column(self, key: str) -> pd.Series:
-        obs: pd.DataFrame = self.adata.obs  # type: ignore[assignment]
-        if key not in obs:
-            known = column_names(obs)
+        if key not in self._obs:
+            known = column_names(self._obs)
             columns = ", ".join(map(repr, known)) or "none"
             raise KeyError(f"{self.what}.obs has no column {key!r}.{did_you_mean(key, known)} Columns: {columns}.")
-        return obs[key]
+        return self._obs[key]
 
     def _matrix(self, layer: str | None) -> Matrix:
         where = f"{self.what}.X" if layer is None else f"{self.what}.layers[{layer!r}]"

@@ -43,6 +43,8 @@ class Truth:
         Largest number of control cells of a condition; more are subsampled.
     seed
         Seed of all subsamples.
+    real_among, train_among
+        Which of these cells count, bool; all by default.
 
     Raises
     ------
@@ -61,25 +63,27 @@ class Truth:
         layer: str | None = None,
         max_cells: int = 1000,
         seed: int = 0,
+        real_among: np.ndarray | None = None,
+        train_among: np.ndarray | None = None,
     ) -> None:
         self.columns = columns
         self.max_cells, self.seed = check_whole("max_cells", max_cells), check_whole("seed", seed, least=0)
-        self.real = LabelledCells(real, columns, "real", layer=layer)
+        self.real = LabelledCells(real, columns, "real", layer=layer, among=real_among)
         self.var_names = self.real.var_names
         if not self.real.rows:
             raise ValueError(
                 f"`real` has no perturbed cells: all labels of {columns.perturbation_key!r} are {columns.control!r}."
             )
         self.conditions = sorted(self.real.rows, key=lambda each: (each.context, each.perturbation, each.dosage or 0))
-        self.controls = self._find_controls(controls, layer)
-        self.centroids = self._centroids(train, layer)
+        self.controls = self._find_controls(controls, layer, whole=real_among is None)
+        self.centroids = self._centroids(train, layer, train_among)
         self._real_means: dict[str, tuple[list[Condition], np.ndarray]] = {}
 
-    def _find_controls(self, others: Sequence[tuple[str, AnnData]], layer: str | None) -> LabelledCells:
+    def _find_controls(self, others: Sequence[tuple[str, AnnData]], layer: str | None, *, whole: bool) -> LabelledCells:
         missing: set[str] = set()
         for what, cells in others:
             found = self.real
-            if cells is not self.real.adata:
+            if cells is not self.real.adata or not whole:
                 found = self._others(cells, what, layer)
             missing = self.real.contexts - found.control_rows.keys()
             if not missing:
@@ -94,9 +98,10 @@ class Truth:
             f"measured against controls of the same context: {fix}."
         )
 
-    def _others(self, cells: AnnData, what: str, layer: str | None) -> LabelledCells:
+    def _others(self, cells: AnnData, what: str, layer: str | None, among: np.ndarray | None = None) -> LabelledCells:
         """Cells in the genes of the measured ones."""
-        return LabelledCells(cells, self.columns, what, layer=layer, var_names=self.var_names, genes_of="`real`")
+        names = {"var_names": self.var_names, "genes_of": "`real`"}
+        return LabelledCells(cells, self.columns, what, layer=layer, among=among, **names)  # type: ignore[arg-type]
 
     def control_rows(self, condition: Condition) -> np.ndarray:
         """Rows of the controls of a condition, which the measured and every predicted side share.
@@ -137,7 +142,9 @@ class Truth:
             self._real_means = {context: found}  # one context at a time; other threads keep what they hold
         return found
 
-    def _centroids(self, train: AnnData | None, layer: str | None) -> dict[str, np.ndarray | str]:
+    def _centroids(
+        self, train: AnnData | None, layer: str | None, among: np.ndarray | None
+    ) -> dict[str, np.ndarray | str]:
         """Mean of the perturbed training centroids of each context, or why there is none.
 
         In a context without perturbed training cells it is the mean of the controls plus the mean shift of all
@@ -145,7 +152,7 @@ class Truth:
         """
         if train is None:
             return {context: self._centroid_of_real(context) for context in self.real.contexts}
-        cells = self._others(train, "train", layer)
+        cells = self._others(train, "train", layer, among)
         self._warn_of_shared_cells(cells)
         control_means = {context: cells.mean(rows) for context, rows in cells.control_rows.items()}
         shifts = []
