@@ -324,6 +324,14 @@ class TestPerturbations:
         expected = model.predict(controls, ["A+B/x", "A"])
         np.testing.assert_array_equal(predicted.X.toarray(), expected.X.toarray())
 
+    @pytest.mark.parametrize("kind", [tuple, iter, pd.Index, np.array, lambda names: pd.Series(names, index=[7, 3])])
+    def test_names_may_come_in_any_collection(self, model: Jitter, controls: Any, kind: Any) -> None:
+        expected = model.predict(controls, ["B/x+A", "A"])
+        found = model.predict(controls, kind(["B/x+A", "A"]))
+        pd.testing.assert_frame_equal(found.obs, expected.obs)
+        np.testing.assert_array_equal(found.X.toarray(), expected.X.toarray())
+        assert set(model.predict(controls, {"B/x+A", "A"}).obs["perturbation"]) == {"B/x+A", "A"}
+
     def test_combinations_are_spelled_as_in_the_training_data(self, make_screen: Any, controls: Any) -> None:
         adata = make_screen()
         adata.obs["perturbation"] = adata.obs["perturbation"].replace({"A+B/x": "B/x+A", "A": "A+control"})

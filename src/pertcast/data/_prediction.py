@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -197,6 +198,8 @@ class PredictMixin:
             )
         options = dict(options or {})
         metadata = screen_metadata_from_registry(self.registry)
+        if isinstance(perturbations, Iterable) and not isinstance(perturbations, str):
+            perturbations = list(perturbations)  # an iterator can be read once
         requests = resolve_requests(perturbations, dosages, metadata, self.dosages_)
         labels = request_labels(requests, perturbations, metadata)
         stand_ins = self._check_requests(requests, metadata, unseen=unseen)

@@ -151,7 +151,7 @@ def request_labels(
     -------
     Label of each canonical name.
     """
-    given = [] if perturbations is None else [perturbations] if isinstance(perturbations, str) else perturbations
+    given = [] if perturbations is None else [perturbations] if isinstance(perturbations, str) else list(perturbations)
     control = metadata.control.strip()
     asked = {canonical_name(parse_perturbation(name, control), control): name.strip() for name in reversed(given)}
     known = metadata.spellings | asked
