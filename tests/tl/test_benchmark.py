@@ -235,3 +235,20 @@ def test_cells_among_others_are_those_of_a_view_without_a_copy(screen: Any) -> N
             assert list(found.batch[own[key]]) == list(expected.batch[rows])  # type: ignore[index]
     with pytest.raises(ValueError, match="`none` has no cells"):
         LabelledCells(adata, columns, "none", among=np.zeros(adata.n_obs, dtype=bool))
+
+
+def test_predictions_and_tables_spell_combinations_as_the_data(screen: Any) -> None:
+    adata = screen.copy()
+    (combination,) = (name for name in adata.obs["perturbation"].unique() if "+" in name)
+    spelled = "+".join(reversed(combination.split("+")))
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace(combination, spelled)
+    predictions: dict[str, Any] = {}
+    scores = run(pc.baselines.PerturbationShift, adata, predictions=predictions, baselines=[])
+    assert spelled in set(predictions["PerturbationShift"].obs["perturbation"])
+    assert combination not in set(predictions["PerturbationShift"].obs["perturbation"])
+    expected = run(pc.baselines.PerturbationShift, screen, baselines=[])
+    pd.testing.assert_frame_equal(scores, expected)
+    tables: list[Any] = [pc.tl.delta_table(each, groupby="cell_type") for each in (adata, screen)]
+    assert set(tables[0].obs["perturbation"]) - set(tables[1].obs["perturbation"]) == {spelled}
+    assert tables[0].obs_names.equals(tables[1].obs_names)
+    np.testing.assert_allclose(tables[0].X, tables[1].X)

@@ -194,7 +194,7 @@ def delta_table(
     means = np.stack([cells.mean(cells.rows[each]) for each in conditions])
 
     first = [cells.rows[each][0] for each in conditions]
-    obs = pd.DataFrame({perturbation_key: pd.Categorical([each.perturbation for each in conditions])})
+    obs = pd.DataFrame({perturbation_key: pd.Categorical([cells.label(each) for each in conditions])})
     if dosage_key is not None:
         obs[dosage_key] = [each.dosage for each in conditions]
     for key in columns.groupby:

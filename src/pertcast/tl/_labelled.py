@@ -12,7 +12,7 @@ from pertcast.data._checks import check_dosage, check_labels, check_numbers
 from pertcast.data._codes import NAME_SEPARATOR, combine_codes, cross_codes
 from pertcast.data._dosages import dosage_key, dosage_name
 from pertcast.data._genes import align_genes
-from pertcast.data._grammar import canonical_names
+from pertcast.data._grammar import canonical_names, spellings
 from pertcast.data._groups import RowGroups
 from pertcast.data._matrix import gather_rows, row_major
 from pertcast.data._matrix_checks import check_matrix
@@ -167,7 +167,7 @@ class LabelledCells:
             self.batch[cells] = np.asarray(self._column(columns.batch_key).astype(str), dtype=object)
         labels, raw = check_labels(self._column(columns.perturbation_key), columns.perturbation_key)
         perturbations, code_of = canonical_names(raw, columns.control)
-        perturbation = code_of[labels]
+        perturbation, self._spellings = code_of[labels], spellings(raw, columns.control)
         factors = {key: check_labels(self._column(key), key) for key in columns.groupby}
         context, contexts, self.context_table = cross_codes(factors, len(cells))
         dosage, dosages = self._dosages(perturbation == 0)
@@ -190,6 +190,10 @@ class LabelledCells:
         self.var_names = adata.var_names if var_names is None else var_names
         self._positions = None if var_names is None else align_genes(adata, var_names, name=what, genes_of=genes_of)
         self._X = self._matrix(layer)
+
+    def label(self, condition: Condition) -> str:
+        """Label of the perturbation of a condition in the data, where it is spelled in one way."""
+        return self._spellings.get(condition.perturbation, condition.perturbation)
 
     def _dosages(self, is_control: np.ndarray) -> tuple[np.ndarray, list[float | None]]:
         """Code and distinct values of the dosage; that of controls is ignored."""

@@ -131,7 +131,7 @@ class ModelSource:
         """Predicted cells of a condition as the model returns them."""
         if self.model is None:
             raise UndefinedMetric(self.reason or "The model could not be trained.")
-        name = condition.perturbation
+        name = truth.real.label(condition)
         if getattr(self.model, "ignores_perturbation", False):
             name = next(iter(self.model.dosages_))  # any known name: the cells are the same
         dosages = {} if condition.dosage is None else {"dosages": condition.dosage}
