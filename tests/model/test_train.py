@@ -80,6 +80,32 @@ def test_a_trained_model_survives_an_interrupted_training(
         torch.testing.assert_close(value, before[name], atol=0, rtol=0, msg=name)
 
 
+def test_interrupted_at_the_gate_a_model_is_as_before(screen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are trained by then, but the gate and the anchor are not chosen."""
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    model = make(screen)
+    with monkeypatch.context() as patch:
+        patch.setattr("pertcast.model._training.choose_gate", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+        assert not model.is_trained
+        with pytest.raises(RuntimeError, match="not trained"):
+            model.predict(progressbar=False)
+    model.train(max_epochs=1, steps_per_epoch=2, **QUICK)
+    split = model.split_
+    before: Any = model.predict(progressbar=False).X
+    monkeypatch.setattr("pertcast.model._training.choose_gate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(max_epochs=1, steps_per_epoch=2, validation_size=0.5, **QUICK)
+    assert model.is_trained
+    assert model.split_ is split
+    after: Any = model.predict(progressbar=False).X
+    assert (after != before).nnz == 0
+
+
 def test_killed_and_resumed_equals_uninterrupted(screen: Any, tmp_path: Path) -> None:
     whole = make(screen)
     whole.train(max_epochs=4, steps_per_epoch=3, checkpoint_dir=tmp_path / "a", **QUICK)

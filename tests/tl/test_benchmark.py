@@ -10,6 +10,7 @@ import pytest
 
 import pertcast as pc
 from pertcast.tl._labelled import LabelledCells, ScreenColumns
+from pertcast.tl._truth import Truth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -252,3 +253,19 @@ def test_predictions_and_tables_spell_combinations_as_the_data(screen: Any) -> N
     assert set(tables[0].obs["perturbation"]) - set(tables[1].obs["perturbation"]) == {spelled}
     assert tables[0].obs_names.equals(tables[1].obs_names)
     np.testing.assert_allclose(tables[0].X, tables[1].X)
+
+
+def test_the_matrix_of_a_view_is_made_once(screen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view makes its matrix anew at every access; truth and training cells read one copy."""
+    read: list[Any] = []
+
+    def recorded(real: Any, *arguments: Any, **options: Any) -> Truth:
+        read.extend([real, options["train"], options["controls"][0][1]])
+        return Truth(real, *arguments, **options)
+
+    monkeypatch.setattr("pertcast.tl._benchmark.Truth", recorded)
+    part = screen[:, :30]
+    scores = run(pc.baselines.PerturbedMean, part, baselines=[])
+    assert not read[0].is_view
+    assert all(each is read[0] for each in read)
+    pd.testing.assert_frame_equal(run(pc.baselines.PerturbedMean, part.copy(), baselines=[]), scores)

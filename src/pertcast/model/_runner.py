@@ -28,6 +28,8 @@ __all__ = ["run_training", "trained_or_as_before"]
 def trained_or_as_before(model: Any) -> Iterator[None]:
     """Give a trained model its weights and buffers back if training it again fails or is interrupted.
 
+    One that was not trained before is not trained then.
+
     Parameters
     ----------
     model
@@ -42,6 +44,7 @@ def trained_or_as_before(model: Any) -> Iterator[None]:
             module.load_state_dict(before)
             module.eval()
             logger.warning("Training did not come to its end. The model is as it was before.")
+        model.is_trained_ = before is not None
         raise
 
 

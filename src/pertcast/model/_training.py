@@ -149,13 +149,13 @@ class TrainingMixin:
                 plan_kwargs=plan_kwargs,
                 **trainer_kwargs,
             )
-            self.split_ = split
             if self.module.anchored:
                 self._set_gate(data)
                 if len(split.validation):
                     known = np.union1d(split.train, split.validation)
                     forecaster = fit(ShiftTable.from_index(screen.X, screen.index, screen.controls, known))
                 self.forecaster_ = forecaster
+        self.split_ = split
         self._note_training(split, budget)
 
     def _batches(

@@ -167,6 +167,8 @@ def train_models(
     """
     if not isinstance(adata, AnnData):
         raise TypeError(f"`adata` must be an AnnData, but it is a {type(adata).__name__}.")
+    if adata.is_view:
+        adata = light_copy(adata)  # a view makes its matrix anew at every access
     named = named_models(models)
     for name, model in named.items():
         _check_model(name, model, train_kwargs or {})
