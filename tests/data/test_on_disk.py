@@ -134,6 +134,15 @@ def test_values_in_a_file_are_checked(
         pc.PerturbDiff.setup_anndata(backed(screen))
 
 
+def test_a_file_without_expression_is_told(screen: ad.AnnData, backed: Backed) -> None:
+    adata = ad.AnnData(obs=screen.obs, var=screen.var, layers={"log": screen.X})
+    on_disk = backed(adata)
+    for each in (adata, on_disk):
+        with pytest.raises(ValueError, match=r"adata\.X is empty.*`layer=\.\.\.`"):
+            pc.PerturbDiff.setup_anndata(each)
+    pc.PerturbDiff.setup_anndata(on_disk, layer="log")
+
+
 def test_a_view_of_a_file_is_refused(screen: ad.AnnData, backed: Backed) -> None:
     with pytest.raises(ValueError, match=r"is a view.*copy\(filename=\.\.\.\)"):
         pc.PerturbDiff.setup_anndata(backed(screen)[:50])

@@ -56,9 +56,14 @@ class ExpressionField(LayerField):
                 f"{did_you_mean(self.attr_key, layers)}"
             )
         where = "adata.X" if self.attr_key is None else f"adata.layers[{self.attr_key!r}]"
-        found = self.get_field_data(adata)
-        X = from_file(found, where)
+        X = from_file(self.get_field_data(adata), where)
         check_matrix(X, adata.obs_names, adata.var_names, where=where, counts=self.counts)
+
+    def get_field_data(self, adata: AnnData) -> Any:
+        """Return the matrix; None where there is none, for which anndata raises a ``KeyError`` if a file lacks it."""
+        if self.attr_key is None and adata.isbacked and "X" not in adata.file:
+            return None
+        return super().get_field_data(adata)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
         """Register another AnnData after a check of its genes."""
