@@ -1,9 +1,8 @@
 """Training on a file with many millions of cells: python benchmarks/scale.py --out FOLDER [--cells 10000000].
 
-Writes a simulated screen to FOLDER (a file without compression, cells of a condition side by side, a tenth of them
-controls), unless it is there already. Then opens it backed, trains a default PerturbDiff for some steps, predicts, saves
-and loads, and prints what each stage takes: seconds of the wall and of the processor, and the peak of resident memory so
-far. With `--steps 0` training takes the default number of steps.
+Writes a simulated screen to FOLDER, unless it is there: without compression, a tenth of the cells controls. Then opens
+it backed, trains a default PerturbDiff, predicts, saves and loads, and prints for each stage seconds of the wall and of
+the processor, and the peak of resident memory so far.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 N_GENES = 2000
-N_COUNTS = 60
 CONTROL_SHARE = 0.1
 NAME = "perturbation"
 
@@ -42,8 +40,8 @@ def condition_sizes(n_cells: int, n_perturbations: int, n_contexts: int) -> np.n
     return np.diff(ends, prepend=0).reshape(n_contexts, -1)
 
 
-def write_screen(path: Path, n_cells: int, n_perturbations: int, n_contexts: int) -> None:
-    """Write a screen, condition by condition: log1p of 60 counts, scaled to 10,000, of 2,000 genes."""
+def write_screen(path: Path, n_cells: int, n_perturbations: int, n_contexts: int, n_counts: int) -> None:
+    """Write a screen, condition by condition: log1p of some counts a cell, scaled to 10,000, of 2,000 genes."""
     sizes = condition_sizes(n_cells, n_perturbations, n_contexts)
     names = ["control", *(f"p{i + 1}" for i in range(n_perturbations))]
     codes = np.repeat(np.tile(np.arange(len(names), dtype=np.int32), n_contexts), sizes.ravel())
@@ -67,7 +65,8 @@ def write_screen(path: Path, n_cells: int, n_perturbations: int, n_contexts: int
         lengths = []
         for of_context, own in zip(sizes, rng.normal(0, 0.3, (n_contexts, N_GENES)), strict=True):
             blocks = [
-                draw_cells(rates * np.exp(own + effect), n, rng) for n, effect in zip(of_context, effects, strict=True)
+                draw_cells(rates * np.exp(own + effect), n, n_counts, rng)
+                for n, effect in zip(of_context, effects, strict=True)
             ]
             values, genes, of_cell = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
             start = len(data)
@@ -78,12 +77,14 @@ def write_screen(path: Path, n_cells: int, n_perturbations: int, n_contexts: int
         group["indptr"] = np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
 
 
-def draw_cells(rates: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_cells(
+    rates: np.ndarray, n: int, n_counts: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values and genes of n cells, and how many values each of them has."""
     bounds = np.cumsum(rates / rates.sum())
-    genes = np.minimum(np.searchsorted(bounds, rng.random((n, N_COUNTS))), N_GENES - 1)
+    genes = np.minimum(np.searchsorted(bounds, rng.random((n, n_counts))), N_GENES - 1)
     places, counts = np.unique(genes + N_GENES * np.arange(n)[:, None], return_counts=True)
-    values = np.log1p(counts * (1e4 / N_COUNTS)).astype(np.float32)
+    values = np.log1p(counts * (1e4 / n_counts)).astype(np.float32)
     return values, (places % N_GENES).astype(np.int32), np.bincount(places // N_GENES, minlength=n)
 
 
@@ -103,12 +104,13 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=10_000_000)
     parser.add_argument("--perturbations", type=int, default=380)
     parser.add_argument("--contexts", type=int, default=50)
+    parser.add_argument("--counts", type=int, default=60, help="counts of a cell")
     parser.add_argument("--steps", type=int, default=500, help="steps of training; 0 for the default number")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    sizes = (arguments.cells, arguments.perturbations, arguments.contexts)
+    sizes = (arguments.cells, arguments.perturbations, arguments.contexts, arguments.counts)
     path = arguments.out / ("screen_" + "_".join(map(str, sizes)) + ".h5ad")
     if not path.exists():
         part = path.with_suffix(".part")

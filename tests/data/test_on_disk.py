@@ -13,8 +13,10 @@ import pytest
 import scipy.sparse as sp
 
 import pertcast as pc
+from pertcast.data._groups import RowGroups
 from pertcast.data._matrix import gather_rows, is_sparse, row_major
-from pertcast.data._on_disk import RowsOnDisk
+from pertcast.data._on_disk import RowsOnDisk, _read_sparse_runs
+from pertcast.data._pseudobulk import population_moments
 from pertcast.model._statistics import is_nonnegative
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ N, G = 40, 7
 @pytest.fixture
 def values() -> np.ndarray:
     rng = np.random.default_rng(0)
-    return (rng.random((N, G)) * (rng.random((N, G)) < 0.4)).astype(np.float32)
+    values = (rng.random((N, G)) * (rng.random((N, G)) < 0.4)).astype(np.float32)
+    values[[0, 6, 7, N - 1]] = 0
+    return values
 
 
 @pytest.fixture
@@ -57,13 +61,23 @@ FORMS: dict[str, Any] = {"sparse": sp.csr_matrix, "dense": np.asarray}
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("gap", [0, 5, 4096])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "rows", [[], [3], [5, 6, 7], [39, 0, 39, 12, 0], list(range(N))[::-1]], ids=lambda rows: str(len(rows))
+    "rows",
+    [[], [3], [0], [0, 6], [5, 6, 7], [39, 0, 39, 12, 0], list(range(1, N, 3)), list(range(N))[::-1]],
+    ids=lambda rows: str(rows[:4]),
 )
 def test_rows_equal_those_in_memory(
-    values: np.ndarray, backed: Backed, form: str, compression: Any, rows: list[int]
+    values: np.ndarray,
+    backed: Backed,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    compression: Any,
+    gap: int,
+    rows: list[int],
 ) -> None:
+    monkeypatch.setattr("pertcast.data._on_disk._GAP_VALUES", gap)
     X: Any = row_major(backed(FORMS[form](values), compression=compression).X)
     assert isinstance(X, RowsOnDisk)
     assert (X.shape, X.dtype, len(X), is_sparse(X)) == ((N, G), np.float32, N, form == "sparse")
@@ -100,6 +114,55 @@ def test_another_process_opens_the_file_anew(
     opened = X._X
     X[np.array([0])]
     assert X._X is opened  # once
+
+
+def test_neighbours_are_read_together(values: np.ndarray, backed: Backed, monkeypatch: pytest.MonkeyPatch) -> None:
+    X: Any = row_major(backed(sp.csr_matrix(values)).X)
+    group, read = X._X.group, []
+
+    class Counted:
+        def __getitem__(self, name: str) -> Any:
+            class Values:
+                dtype = group[name].dtype
+
+                def __getitem__(self, part: slice) -> Any:
+                    read.append((name, part.stop - part.start))
+                    return group[name][part]
+
+            return Values()
+
+    indptr = np.r_[0, np.cumsum((values > 0).sum(1))]
+    rows = np.array([1, 2, 4, 20, 21])
+    own = (values[rows] > 0).sum(1)
+    for gap, lengths in (
+        (0, [own[:2].sum(), own[2], own[3:].sum()]),
+        (5, [own[:3].sum() + (values[3] > 0).sum(), own[3:].sum()]),
+    ):
+        read.clear()
+        monkeypatch.setattr("pertcast.data._on_disk._GAP_VALUES", gap)
+        found = _read_sparse_runs(Counted(), indptr, rows, G)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found.toarray(), values[rows])
+        assert read == [(name, length) for name in ("data", "indices") for length in lengths]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sums_over_a_file_are_those_in_memory(
+    values: np.ndarray, backed: Backed, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pertcast.data._pseudobulk._CHUNK_VALUES", 6 * G)
+    order = np.random.default_rng(1).permutation(N)
+    groups = RowGroups(order, start=np.array([0, 5, 3, 30, 12]), stop=np.array([9, 30, 4, 40, 12]))  # they overlap
+    rows = [groups.rows(i) for i in range(4)]
+    X: Any = row_major(backed(FORMS[form](values)).X)
+    means, variances = population_moments(X, groups)
+    np.testing.assert_allclose(means[:4], [values[r].mean(0, dtype=float) for r in rows], atol=1e-12)
+    np.testing.assert_allclose(variances[:4], [values[r].astype(float).var(0) for r in rows], atol=1e-12)
+    assert np.isnan(means[4]).all()
+    in_order: list[int] = []
+    read = RowsOnDisk.__getitem__
+    monkeypatch.setattr(RowsOnDisk, "__getitem__", lambda self, r: (in_order.extend(r), read(self, r))[1])
+    population_moments(X, groups)
+    assert in_order == sorted(in_order)  # one pass
 
 
 def test_columns_in_a_file_are_refused(values: np.ndarray, backed: Backed) -> None:
@@ -141,6 +204,12 @@ def test_a_file_without_expression_is_told(screen: ad.AnnData, backed: Backed) -
         with pytest.raises(ValueError, match=r"adata\.X is empty.*`layer=\.\.\.`"):
             pc.PerturbDiff.setup_anndata(each)
     pc.PerturbDiff.setup_anndata(on_disk, layer="log")
+    pc.baselines.NoEffect.setup_anndata(screen)
+    model = pc.baselines.NoEffect(screen)
+    model.train()
+    for each in (adata, on_disk):
+        with pytest.raises(ValueError, match=r"adata\.X is empty"):
+            model.predict(each, ["pert_0"])
 
 
 def test_a_view_of_a_file_is_refused(screen: ad.AnnData, backed: Backed) -> None:

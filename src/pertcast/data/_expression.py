@@ -11,7 +11,7 @@ from pertcast.data._genes import align_genes
 from pertcast.data._matrix import row_major
 from pertcast.data._matrix_checks import check_matrix
 from pertcast.data._messages import did_you_mean, shorten
-from pertcast.data._on_disk import RowsOnDisk
+from pertcast.data._on_disk import RowsOnDisk, file_lacks_X
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,10 @@ def read_expression(
         )
     where = "adata.X" if keys.layer is None else f"adata.layers[{keys.layer!r}]"
     columns = align_genes(holder, pd.Index(metadata.var_names))
-    found = holder.X if keys.layer is None else holder.layers[keys.layer]
+    if keys.layer is None:
+        found: Any = None if file_lacks_X(holder) else holder.X
+    else:
+        found = holder.layers[keys.layer]
     if found is None:
         raise ValueError(f"{where} is empty. Put the expression of the cells there.")
     X: Any = row_major(found, where)

@@ -19,6 +19,7 @@ from pertcast.data._labels import encode_labels
 from pertcast.data._matrix import from_file
 from pertcast.data._matrix_checks import check_matrix
 from pertcast.data._messages import did_you_mean, shorten
+from pertcast.data._on_disk import file_lacks_X
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -60,10 +61,8 @@ class ExpressionField(LayerField):
         check_matrix(X, adata.obs_names, adata.var_names, where=where, counts=self.counts)
 
     def get_field_data(self, adata: AnnData) -> Any:
-        """Return the matrix; None where there is none, for which anndata raises a ``KeyError`` if a file lacks it."""
-        if self.attr_key is None and adata.isbacked and "X" not in adata.file:
-            return None
-        return super().get_field_data(adata)
+        """Return the matrix; None where there is none."""
+        return None if self.attr_key is None and file_lacks_X(adata) else super().get_field_data(adata)
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
         """Register another AnnData after a check of its genes."""

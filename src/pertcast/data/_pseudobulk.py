@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from pertcast.data._on_disk import RowsOnDisk
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -83,23 +85,27 @@ def _per_cell(total: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def _sums(X: Matrix, groups: RowGroups, powers: tuple[int, ...]) -> list[np.ndarray]:
     """Sum powers over each group: products with an indicator matrix, a chunk of cells at a time.
 
-    A chunk holds about 2^24 values if it is dense, whatever the number of cells.
+    A chunk holds about 2^24 values if it is dense, whatever the number of cells. Files are read once, in their order.
     """
     n_genes = X.shape[1]
     sums = [np.zeros((len(groups), n_genes)) for _ in powers]
     rows = groups.all_rows()
-    group = np.repeat(np.arange(len(groups)), groups.sizes)
+    group = np.repeat(np.arange(len(groups), dtype=np.int32), groups.sizes)
+    if isinstance(X, RowsOnDisk) and (np.diff(rows) < 0).any():
+        order = np.argsort(rows, kind="stable")
+        rows, group = rows[order], group[order]
     chunk = max(1, _CHUNK_VALUES // max(1, n_genes))
     for first in range(0, len(rows), chunk):
-        here = group[first : first + chunk]
-        present = slice(here[0], here[-1] + 1)
-        indicator = sp.csr_matrix(
-            (np.ones(len(here)), (here - here[0], np.arange(len(here)))), shape=(here[-1] - here[0] + 1, len(here))
-        )
+        present, here = np.unique(group[first : first + chunk], return_inverse=True)
+        indicator = sp.csr_matrix((np.ones(len(here)), (here, np.arange(len(here)))), shape=(len(present), len(here)))
         values = X[rows[first : first + chunk]].astype(np.float64)
         for power, total in zip(powers, sums, strict=True):
             product = indicator @ _power(values, power)
-            total[present] += product.toarray() if sp.issparse(product) else product
+            if sp.issparse(product):
+                product = product.tocoo()
+                total[present[product.row], product.col] += product.data
+            else:
+                total[present] += product
     return sums
 
 
