@@ -51,6 +51,17 @@ def test_an_existing_folder_is_kept_unless_told(model: Any, tmp_path: Path) -> N
     assert PerturbationShift.load(folder).shifts_ == pytest.approx(model.shifts_)
 
 
+def test_arrays_take_no_more_room_in_a_file_than_in_memory(model: Any, tmp_path: Path) -> None:
+    model.save(tmp_path / "small")
+    model.extra_ = np.random.default_rng(0).random(100_000)
+    model.save(tmp_path / "large")
+    small, large = ((tmp_path / name / "model.pt").stat().st_size for name in ("small", "large"))
+    assert large - small == pytest.approx(model.extra_.nbytes, rel=0.01)
+    np.testing.assert_array_equal(PerturbationShift.load(tmp_path / "large").extra_, model.extra_)
+    model.save(tmp_path / "text", save_kwargs={"pickle_protocol": 2})  # an option of the user goes before
+    assert (tmp_path / "text" / "model.pt").stat().st_size > 1.2 * large
+
+
 def test_data_are_saved_on_request(model: Any, tmp_path: Path) -> None:
     model.save(tmp_path / "saved", save_anndata=True)
     again: Any = PerturbationShift.load(tmp_path / "saved")
