@@ -88,15 +88,13 @@ def rows_of(task: Task, number: int, split: AnnData, seed: int) -> Iterator[dict
             }
 
 
-def table(out: Path) -> str:
+def summary(out: Path) -> pd.DataFrame:
     """One row for each task, over the conditions of both scripts: the distance and the gap closed, less the excess.
 
-    ``+``, ``=`` and ``-`` compare the distance without the excess with the best baseline, as in `quality.py`. The gap
-    is that of the conditions on which the ceiling is defined; there is none where the baseline is not behind it.
+    The gap is that of the conditions on which the ceiling is defined, with the best baseline of these conditions; there
+    is none where that is not behind the ceiling.
     """
-    names = ["task", "n", "best baseline", "excess of mean shift", "PerturbDiff", "excess", "without", "ceiling"]
-    lines = ["| " + " | ".join([*names, "gap closed", "without"]) + " |", "|---" * 10 + "|"]
-    shares = []
+    rows = {}
     for task in TASKS:
         scores, own = ([*folder.glob(task.file(folder).name)] for folder in (out, out / "independent"))
         if not own:
@@ -109,26 +107,42 @@ def table(out: Path) -> str:
         both = found.index.intersection(parts.index)
         found, parts = found.loc[both], parts.loc[both]
         plain, excess = parts["plain", MODEL], parts["excess", MODEL]
-        moved = parts["excess"].get(BASELINE, pd.Series(dtype=float)).mean()
-        gap = pd.DataFrame({"start": found[best], "plain": plain, "without": plain + excess, "end": found["ceiling"]})
-        numbers = (gap["start"].mean(), moved, plain.mean(), excess.mean())
-        cells = ["-" if np.isnan(value) else f"{value:.2f}" for value in numbers]
-        cells.append(f"{gap['without'].mean():.2f} {sign(gap['start'] - gap['without'])}")
-        gap = gap.dropna()
-        mean = gap.mean()
-        closed = (mean["start"] - mean[["plain", "without"]]) / (mean["start"] - mean["end"])
-        if mean["start"] > mean["end"]:
-            shares.append(closed)
-            cells += [f"{mean['end']:.2f}", *(f"{value:.2f}" for value in closed)]
-        else:
-            cells += [f"{mean['end']:.2f}", "-", "-"]
-        lines.append(f"| {task.name} | {len(both)} | " + " | ".join(cells) + " |")
-    if shares:
-        every = pd.DataFrame(shares)
-        means, cut = every.mean(), every.clip(upper=1).mean()
+        rows[task.name] = {
+            "n": len(both),
+            "best baseline": found[best].mean(),
+            "excess of mean shift": parts["excess"].get(BASELINE, pd.Series(dtype=float)).mean(),
+            "PerturbDiff": plain.mean(),
+            "excess": excess.mean(),
+            "without": (plain + excess).mean(),
+            "sign": sign(found[best] - plain - excess),
+            "ceiling": found["ceiling"].mean(),
+        }
+        defined = found["ceiling"].notna()
+        of_baselines = found.columns.isin(energy.loc[energy["role"] == "baseline", "model"])
+        baselines = found.loc[defined, of_baselines].dropna(axis=1)
+        start, end = baselines.mean().min(), found["ceiling"].mean()
+        if start > end:
+            for name, distance in (("gap closed", plain), ("gap closed without", plain + excess)):
+                rows[task.name][name] = (start - distance[defined].mean()) / (start - end)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def table(out: Path) -> str:
+    """Format the summary; ``+``, ``=`` and ``-`` compare the distance without the excess, as in `quality.py`."""
+    names = ["best baseline", "excess of mean shift", "PerturbDiff", "excess", "without", "ceiling"]
+    gaps = ["gap closed", "gap closed without"]
+    lines = ["| " + " | ".join(["task", "n", *names, "gap closed", "without"]) + " |", "|---" * 10 + "|"]
+    found = summary(out)
+    for task, row in found.iterrows():
+        cells = ["-" if pd.isna(value) else f"{value:.2f}" for value in row[[*names, *gaps]]]
+        cells[4] += f" {row['sign']}"
+        lines.append(f"| {task} | {row['n']} | " + " | ".join(cells) + " |")
+    shares = found[gaps].dropna()
+    if len(shares):
+        means, cut = shares.mean(), shares.clip(upper=1).mean()
         lines.append(
-            f"\nMean gap closed over {len(every)} tasks: {means['plain']:.2f}, without the excess "
-            f"{means['without']:.2f}; cut off at 1: {cut['plain']:.2f} and {cut['without']:.2f}."
+            f"\nMean gap closed over {len(shares)} tasks: {means.iloc[0]:.2f}, without the excess {means.iloc[1]:.2f}; "
+            f"cut off at 1: {cut.iloc[0]:.2f} and {cut.iloc[1]:.2f}."
         )
     return "\n".join(lines)
 

@@ -85,7 +85,7 @@ def sign(gain: pd.Series) -> str:
 
 
 def table(scores: pd.DataFrame) -> str:
-    """One task as a Markdown table, the best energy distance first."""
+    """One task as a Markdown table, the best energy distance first; n conditions have one."""
     summary = pc.tl.summarize(scores)
     wide = summary.pivot_table(index="model", columns="metric", values="mean", dropna=False)
     wide = wide.reindex(columns=list(METRICS)).sort_values(
@@ -93,12 +93,12 @@ def table(scores: pd.DataFrame) -> str:
     )
     share = summary[summary["metric"] == "energy_distance"].set_index("model")["normalised"]
     wide.insert(1, "gap closed", share.reindex(wide.index))
-    defined = scores[scores["metric"].isin(["shift_pearson", "energy_distance"]) & scores["value"].notna()]
-    n = defined.groupby("model")["condition"].nunique()
+    defined = scores[scores["value"].notna()].groupby(["metric", "model"])["condition"].nunique()
+    n = defined["energy_distance"].reindex(wide.index).fillna(defined["shift_pearson"]).fillna(0).astype(int)
     lines = ["| model | n | " + " | ".join(METRICS.get(str(c), str(c)) for c in wide.columns) + " |"]
     lines.append("|---" * (len(wide.columns) + 2) + "|")
     for model, row in wide.iterrows():
-        if n.get(model, 0):
+        if n[model]:
             numbers = ["-" if pd.isna(value) else f"{value:.3g}" for value in row]
             lines.append(f"| {model} | {n[model]} | " + " | ".join(numbers) + " |")
     return "\n".join(lines)

@@ -117,6 +117,10 @@ class TestBenchmark:
             (["--cell-type-key", "celltype"], "--cell-type-key names the column 'celltype'"),
             ([], "needs --cell-type-key"),
             (["--cell-type-key", "cell_type", "--hold-out", "type_9"], "type_9"),
+            (
+                ["--cell-type-key", "cell_type", "--split", "condition", "--hold-out", "pert_0"],
+                r"'pert_0' names no cond",
+            ),
             (["--cell-type-key", "cell_type", "--models", "PerturbDif"], "Unknown model 'PerturbDif'"),
             (["--cell-type-key", "cell_type", "--models", "PopulationEncoder"], "which has no 'predict'"),
             (["--cell-type-key", "cell_type", "--layer", "counts", "--normalize"], "--layer counts is read in place"),

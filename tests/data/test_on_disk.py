@@ -140,7 +140,7 @@ def test_neighbours_are_read_together(values: np.ndarray, backed: Backed, monkey
     ):
         read.clear()
         monkeypatch.setattr("pertcast.data._on_disk._GAP_VALUES", gap)
-        found = _read_sparse_runs(Counted(), indptr, rows, G)  # type: ignore[arg-type]
+        found = _read_sparse_runs(Counted(), indptr, rows, G)
         np.testing.assert_array_equal(found.toarray(), values[rows])
         assert read == [(name, length) for name in ("data", "indices") for length in lengths]
 
@@ -160,7 +160,12 @@ def test_sums_over_a_file_are_those_in_memory(
     assert np.isnan(means[4]).all()
     in_order: list[int] = []
     read = RowsOnDisk.__getitem__
-    monkeypatch.setattr(RowsOnDisk, "__getitem__", lambda self, r: (in_order.extend(r), read(self, r))[1])
+
+    def noted(self: RowsOnDisk, asked: np.ndarray) -> Any:
+        in_order.extend(asked)
+        return read(self, asked)
+
+    monkeypatch.setattr(RowsOnDisk, "__getitem__", noted)
     population_moments(X, groups)
     assert in_order == sorted(in_order)  # one pass
 
@@ -198,7 +203,8 @@ def test_values_in_a_file_are_checked(
 
 
 def test_a_file_without_expression_is_told(screen: ad.AnnData, backed: Backed) -> None:
-    adata = ad.AnnData(obs=screen.obs, var=screen.var, layers={"log": screen.X})
+    parts: dict[str, Any] = {"obs": screen.obs, "var": screen.var}
+    adata = ad.AnnData(**parts, layers={"log": screen.X})
     on_disk = backed(adata)
     for each in (adata, on_disk):
         with pytest.raises(ValueError, match=r"adata\.X is empty.*`layer=\.\.\.`"):

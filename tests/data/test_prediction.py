@@ -331,6 +331,10 @@ class TestPerturbations:
         pd.testing.assert_frame_equal(found.obs, expected.obs)
         np.testing.assert_array_equal(found.X.toarray(), expected.X.toarray())
         assert set(model.predict(controls, {"B/x+A", "A"}).obs["perturbation"]) == {"B/x+A", "A"}
+        some = model.predict(controls, ["A"], contexts=kind(["mono", "B"]))
+        expected = model.predict(controls, ["A"], contexts=["mono", "B"])
+        pd.testing.assert_frame_equal(some.obs, expected.obs)
+        assert some.uns["pertcast"]["params"]["contexts"].tolist() == ["mono", "B"]
 
     def test_combinations_are_spelled_as_in_the_training_data(self, make_screen: Any, controls: Any) -> None:
         adata = make_screen()

@@ -329,7 +329,7 @@ class TestToCellEval:
 class TestRunCellEval:
     @pytest.mark.filterwarnings("ignore")
     def test_agrees_with_our_own_metrics(self, setting: Setting) -> None:
-        pytest.importorskip("cell_eval", reason="cell-eval is not installed: pip install 'pertcast[eval]'")
+        pytest.importorskip("cell_eval", reason="cell-eval is not installed: pip install cell-eval")
         predicted = ad.concat([setting.positive, seen(setting, "type_0")])
         scores = run_cell_eval(setting.screen, predicted, groupby="cell_type", profile="anndata")
         value = scores.set_index(["context", "perturbation", "metric"])["value"]
@@ -363,7 +363,7 @@ class TestRunCellEval:
 
     @pytest.mark.filterwarnings("ignore")
     def test_scores_do_not_change_with_the_controls_of_a_prediction(self, setting: Setting) -> None:
-        pytest.importorskip("cell_eval", reason="cell-eval is not installed: pip install 'pertcast[eval]'")
+        pytest.importorskip("cell_eval", reason="cell-eval is not installed: pip install cell-eval")
         forged = setting.controls.copy()
         forged.X = forged.X * 3
         options: dict[str, Any] = {"control": setting.controls, "profile": "full"}

@@ -167,11 +167,22 @@ def _split(adata: AnnData, options: BenchmarkOptions, keys: dict[str, Any]) -> s
     if options.split == "dosage" and hold_out is not None:
         hold_out = [float(value) for value in hold_out]
     if options.split == "condition" and hold_out is not None:
-        hold_out = [tuple(part.strip() for part in value.split("|")) for value in hold_out]
+        hold_out = [_condition(value) for value in hold_out]
     pc.pp.split(
         adata, options.split, hold_out=hold_out, test_size=options.test_size, seed=options.seed, key_added=name, **keys
     )
     return name
+
+
+def _condition(value: str) -> tuple[str, ...]:
+    """Perturbation, context and, where it is given, dosage of a condition to hold out."""
+    parts = tuple(part.strip() for part in value.split("|"))
+    if len(parts) not in (2, 3):
+        raise ValueError(
+            f"--hold-out {value!r} names no condition. With --split condition write 'PERTURBATION | CONTEXT', or "
+            "'PERTURBATION | CONTEXT | DOSAGE', in quotes."
+        )
+    return parts
 
 
 def _model(name: str) -> type:

@@ -93,12 +93,17 @@ def _add_benchmark(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         default="context",
         help="context, donor, perturbation, combination, condition or dosage (%(default)s)",
     )
-    split.add_argument("--hold-out", nargs="+", metavar="NAME", help="names to hold out; a random share by default")
+    split.add_argument(
+        "--hold-out",
+        nargs="+",
+        metavar="NAME",
+        help="names to hold out, for --split condition 'PERTURBATION | CONTEXT'; a random share by default",
+    )
     split.add_argument("--test-size", type=float, default=0.2, help="share to hold out (%(default)s)")
     split.add_argument("--split-key", help="column with train, validation and test, in place of --split")
     scoring = parser.add_argument_group("models and scores")
     scoring.add_argument(
-        "--models", nargs="+", metavar="NAME", default=["PerturbDiff"], help="models to train (%(default)s)"
+        "--models", nargs="+", metavar="NAME", default=["PerturbDiff"], help="models to train (PerturbDiff)"
     )
     scoring.add_argument("--baselines", nargs="+", metavar="NAME", help="baselines; all by default")
     scoring.add_argument("--metrics", nargs="+", metavar="NAME", help="metrics or groups of them; all by default")

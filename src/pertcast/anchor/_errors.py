@@ -70,7 +70,7 @@ def forecast_errors(anchor: ShiftAnchor) -> list[ForecastError]:
 
     Returns
     -------
-    Up to 120 populations for each kind of what is left out.
+    Populations for each kind of what is left out: up to 120 of up to 200 that were trained on, and 40 of 600 or more.
 
     Examples
     --------

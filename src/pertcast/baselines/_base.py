@@ -19,7 +19,7 @@ from pertcast.data._screen import screen_from_manager
 from pertcast.data._setup import ScreenSetupMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -159,14 +159,14 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
     def predict(
         self,
         adata: AnnData | MuData | None = None,
-        perturbations: str | Sequence[str] | None = None,
+        perturbations: str | Iterable[str] | None = None,
         *,
         n_cells: int | None = None,
         n_populations: int = 1,
         n_steps: int | None = None,
         guidance_scale: float | None = None,
         dosages: Dosages | None = None,
-        contexts: str | Sequence[str] | None = None,
+        contexts: str | Iterable[str] | None = None,
         seed: int = 0,
         batch_size: int | None = None,
         key_added: str | None = None,

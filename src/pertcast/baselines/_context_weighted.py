@@ -32,10 +32,10 @@ class ContextWeightedShift(ShiftBaseline):
     ----------
     adata
         Screen that was registered with :meth:`setup_anndata` or :meth:`setup_mudata`.
-    bandwidth
-        Bandwidth a, above 0; with a large one this is :class:`PerturbationShift`.
     registry
         Registry of a saved model, in place of the screen.
+    bandwidth
+        Bandwidth a, above 0; with a large one this is :class:`PerturbationShift`.
 
     Raises
     ------
@@ -67,8 +67,9 @@ class ContextWeightedShift(ShiftBaseline):
     def __init__(
         self,
         adata: AnnData | MuData | None = None,
-        bandwidth: float = 0.3,
         registry: dict[str, Any] | None = None,
+        *,
+        bandwidth: float = 0.3,
     ) -> None:
         self.bandwidth = check_number("bandwidth", bandwidth, above=0)
         super().__init__(adata, registry)

@@ -54,7 +54,7 @@ def drug_embedding(
     Raises
     ------
     ImportError
-        If RDKit is not installed: ``pip install "pertcast[drug]"``.
+        If RDKit is not installed: ``pip install rdkit``.
     TypeError
         If ``smiles`` is neither a mapping nor a series.
     ValueError
@@ -102,7 +102,7 @@ def _read(smiles: Mapping[str, str] | pd.Series) -> tuple[list[str], list[Any]]:
     try:
         from rdkit import Chem, rdBase
     except ImportError as error:
-        raise ImportError('`drug_embedding` needs RDKit: pip install "pertcast[drug]"') from error
+        raise ImportError("`drug_embedding` needs RDKit: `pip install rdkit`.") from error
     with rdBase.BlockLogs():
         molecules = {name: Chem.MolFromSmiles(text) for name, text in smiles.items()}
     broken = [f"{name} ({smiles[name]!r})" for name, molecule in molecules.items() if molecule is None]

@@ -88,7 +88,8 @@ def check_matrix(
             if in_layer
             else "Keep the counts with `adata.layers['counts'] = adata.X.copy()` if you need them, and run "
             "`sc.pp.normalize_total(adata, target_sum=1e4); sc.pp.log1p(adata)`; or name a layer that is normalised "
-            "with `layer=...`"
+            "with `layer=...`. Integers that are no counts, such as pixel intensities, need a transformation such as "
+            "`np.arcsinh`"
         )
         largest = max(block.max() for _, block in _blocks(X))
         raise ValueError(

@@ -131,12 +131,12 @@ class PredictMixin:
     def _predict(
         self,
         adata: AnnData | MuData | None,
-        perturbations: str | Sequence[str] | None,
+        perturbations: str | Iterable[str] | None,
         *,
         n_cells: int | None,
         n_populations: int,
         dosages: Dosages | None,
-        contexts: str | Sequence[str] | None,
+        contexts: str | Iterable[str] | None,
         seed: int,
         batch_size: int | None,
         key_added: str | None,
@@ -198,12 +198,11 @@ class PredictMixin:
             )
         options = dict(options or {})
         metadata = screen_metadata_from_registry(self.registry)
-        if isinstance(perturbations, Iterable) and not isinstance(perturbations, str):
-            perturbations = list(perturbations)  # an iterator can be read once
-        requests = resolve_requests(perturbations, dosages, metadata, self.dosages_)
-        labels = request_labels(requests, perturbations, metadata)
+        names, places = _as_list(perturbations), _as_list(contexts)
+        requests = resolve_requests(names, dosages, metadata, self.dosages_)
+        labels = request_labels(requests, names, metadata)
         stand_ins = self._check_requests(requests, metadata, unseen=unseen)
-        query = ControlQuery.from_adata(cells, metadata, contexts=contexts)
+        query = ControlQuery.from_adata(cells, metadata, contexts=places)
         if key_added is not None:
             check_key_added(key_added, query, len(requests), n_cells=n_cells)
 
@@ -229,7 +228,7 @@ class PredictMixin:
             "perturbations": np.array([labels[request.perturbation] for request in requests]),
             "n_populations": int(n_populations),
             "n_cells": n_cells,
-            "contexts": None if contexts is None else np.array([contexts] if isinstance(contexts, str) else contexts),
+            "contexts": None if places is None else np.array([places] if isinstance(places, str) else places),
             "batch_size": batch_size,
             "unseen": unseen if stand_ins else None,
             "unseen_perturbations": np.array(list(stand_ins)) if stand_ins else None,
@@ -244,6 +243,11 @@ class PredictMixin:
         if key_added is not None:
             write_predictions(key_added, query, requests, tasks, result, labels)
         return result
+
+
+def _as_list(names: str | Iterable[str] | None) -> str | list[str] | None:
+    """Names of any collection as a list: an iterator can be read once."""
+    return list(names) if isinstance(names, Iterable) and not isinstance(names, str) else names
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

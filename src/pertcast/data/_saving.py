@@ -37,7 +37,7 @@ class SavingMixin(BaseModelClass):
         self.summary_ = text
 
     def save(self, dir_path: str | Path, prefix: str | None = None, overwrite: bool = False, **kwargs: Any) -> None:
-        """Save the model into a folder. No cell is saved unless ``save_anndata=True``.
+        """Save the model: weights, names and means of populations, and cells only with ``save_anndata=True``.
 
         Parameters
         ----------

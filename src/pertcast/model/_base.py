@@ -23,7 +23,7 @@ from pertcast.model._task import PopulationDrawer
 from pertcast.model._training import TrainingMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -175,14 +175,14 @@ class PopulationModel(ScreenSetupMixin, TrainingMixin, ForecastErrorMixin, Predi
     def predict(
         self,
         adata: AnnData | MuData | None = None,
-        perturbations: str | Sequence[str] | None = None,
+        perturbations: str | Iterable[str] | None = None,
         *,
         n_cells: int | None = None,
         n_populations: int = 1,
         n_steps: int | None = None,
         guidance_scale: float | None = None,
         dosages: Dosages | None = None,
-        contexts: str | Sequence[str] | None = None,
+        contexts: str | Iterable[str] | None = None,
         seed: int = 0,
         batch_size: int | None = None,
         key_added: str | None = None,

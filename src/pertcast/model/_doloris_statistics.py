@@ -95,7 +95,7 @@ def set_genes(module: DolorisModule, screen: Screen, table: ShiftTable, edges: p
 
 
 def set_levels(module: DolorisModule, screen: Screen, conditions: np.ndarray, *, seed: int) -> None:
-    """Tell the module the level of each gene, and how often it is expressed: statistics, never cells.
+    """Tell the module the level of each gene, and how often it is expressed: statistics of populations.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ _NO_NOISE = 2**62
 
 @dataclass(frozen=True, eq=False)
 class Forecaster:
-    """Forecasts mean shifts, for training populations and for new ones; holds means, never cells.
+    """Forecasts mean shifts, for training populations and for new ones; holds means of populations.
 
     Parameters
     ----------

@@ -41,7 +41,8 @@ class ForecastErrorMixin:
         Returns
         -------
         One row for each training condition, in each batch, and way to leave it out. In the first three ways, that is
-        those conditions whose perturbation is also measured elsewhere; of more than 120 rows, 40 to 120 are drawn:
+        those conditions whose perturbation is also measured elsewhere; of many conditions some are drawn in every way,
+        120 of up to 200 training conditions and 40 of 600 or more:
 
         * ``left_out``: all conditions of its ``"context"`` or of its ``"batch"``; its perturbation in its context, at
           all dosages (``"condition"``); its ``"combination"``, whether or not its parts are measured elsewhere; or its

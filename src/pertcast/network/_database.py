@@ -55,7 +55,7 @@ def load_database(name: Database, *, organism: str = "human") -> pd.DataFrame:
         import decoupler
     except ImportError as error:
         raise ImportError(
-            f"network={name!r} needs decoupler. Install it with `pip install pertcast[network]`, or pass the network "
+            f"network={name!r} needs decoupler. Install it with `pip install decoupler`, or pass the network "
             "as a data frame with the columns 'source' and 'target'."
         ) from error
     return read_edges(getattr(decoupler.op, name)(organism=organism))

@@ -152,7 +152,7 @@ def run_cell_eval(
 ) -> pd.DataFrame:
     """Score a prediction with cell-eval (Adduri et al., bioRxiv 2025.06.26.661135), context by context.
 
-    It needs the package ``cell-eval``: ``pip install 'pertcast[eval]'``. The measured controls stand on both sides,
+    It needs the package ``cell-eval``: ``pip install cell-eval``. The measured controls stand on both sides,
     and a metric that fails is an error, where cell-eval itself drops it from its table. Nothing is written to disk.
 
     Parameters
@@ -201,7 +201,7 @@ def run_cell_eval(
     try:
         from cell_eval import MetricsEvaluator
     except ImportError as error:
-        raise ImportError("Scores of cell-eval need the package: `pip install 'pertcast[eval]'`.") from error
+        raise ImportError("Scores of cell-eval need the package: `pip install cell-eval`.") from error
 
     columns, _ = screen_columns(control, perturbation_key, groupby, dosage_key, None)
     contexts = sorted(LabelledCells(real, columns, "real", layer=layer).contexts)
