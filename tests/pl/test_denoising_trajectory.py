@@ -29,7 +29,7 @@ def plane(cells: dict[str, Any]) -> PCA:
 def test_paths_lie_in_the_plane_of_the_real_cells(trajectory: anndata.AnnData, cells: dict[str, Any]) -> None:
     ax = pl.denoising_trajectory(trajectory[::-1], cells["real"], cells["control"])
     expected = plane(cells).transform(trajectory.X).reshape(3, 3, 2)  # step, cell, axis
-    np.testing.assert_allclose(ax.collections[2].get_offsets(), expected[0], atol=1e-9)  # first step
+    np.testing.assert_allclose(ax.collections[2].get_offsets(), expected[0], atol=1e-9)  # noise
     np.testing.assert_allclose(ax.collections[3].get_offsets(), expected[-1], atol=1e-9)
     segments = [line.get_xydata() for line in ax.get_lines()]
     assert len(segments) == 6

@@ -112,7 +112,8 @@ class TestDotplot:
 class TestPopulationSpread:
     def test_one_dot_for_each_population(self, screen: dict[str, Any]) -> None:
         here = {name: adata[(adata.obs["cell_type"] == "B").to_numpy()] for name, adata in screen.items()}
-        here["predicted"] = here["predicted"][:20]
+        here["predicted"] = here["predicted"][:20].copy()
+        del here["predicted"].obs["donor"]
         ax = pl.population_spread(**here, genes=["gene2"], real_population_key="donor")
         real, control, predicted = here["real"], here["control"], here["predicted"]
         expected = [
@@ -125,6 +126,17 @@ class TestPopulationSpread:
         np.testing.assert_allclose(ax.collections[1].get_offsets()[:, 0], draws)
         np.testing.assert_allclose(ax.get_lines()[2].get_xdata(), [min(draws), max(draws)])
         np.testing.assert_allclose(ax.get_lines()[3].get_xdata(), [np.mean(draws)] * 2)
+
+    def test_predicted_cells_are_compared_with_controls_of_their_own(self, screen: dict[str, Any]) -> None:
+        predicted, control = screen["predicted"].copy(), screen["control"].copy()
+        predicted.obs["donor"] = np.where(np.arange(predicted.n_obs) % 3 == 0, "d0", "d1")
+        control.X[(control.obs["donor"] == "d1").to_numpy()] += 5
+        ax = pl.population_spread(predicted, control, screen["real"], genes=["gene2"], real_population_key="donor")
+        own = {d: control.X[(control.obs["donor"] == d).to_numpy(), 2].mean() for d in ("d0", "d1")}
+        shift = predicted.X[:, 2] - predicted.obs["donor"].map(own).to_numpy(float)
+        draws = predicted.obs["population"].to_numpy()
+        expected = [shift[draws == draw].mean() for draw in np.unique(draws)]
+        np.testing.assert_allclose(ax.collections[1].get_offsets()[:, 0], expected)
 
     def test_genes_are_those_of_the_prediction_without_measured_cells(self, screen: dict[str, Any]) -> None:
         ax = pl.population_spread(screen["predicted"], screen["control"], n_genes=4)

@@ -133,7 +133,7 @@ def denoising_trajectory(
         for number, color in enumerate(colors):
             ax.plot(*path[number : number + 2].T, color=color, linewidth=0.8, zorder=3, solid_capstyle="round")
     start, end = paths[:, 0], paths[:, -1]
-    ax.scatter(start[:, 0], start[:, 1], s=10, color="black", linewidths=0, zorder=3, label="first step")
+    ax.scatter(start[:, 0], start[:, 1], s=10, color="black", linewidths=0, zorder=3, label="noise (start)")
     ax.scatter(end[:, 0], end[:, 1], s=16, color=COLORS["predicted"], edgecolors="black", linewidths=0.3, zorder=4)
     for kind in COLORS:
         ax.scatter([], [], s=30, color=COLORS[kind], label=kind)

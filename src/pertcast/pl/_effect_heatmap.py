@@ -122,6 +122,7 @@ def effect_heatmap(
                   ha="right" if slanted else "center", rotation_mode="anchor")  # fmt: skip
     ax.set_yticks(range(values.shape[0]), labels(values.index))
     ax.tick_params(length=0)
+    ax.set_xlabel(groupby)
     ax.set_title(title or "", pad=20 if framed.to_numpy().any() else None)
     figure: Any = ax.figure
     figure.colorbar(

@@ -58,8 +58,9 @@ def population_spread(
     population_key
         Column of ``predicted.obs`` with the population.
     real_population_key
-        Column of ``real.obs`` and ``control.obs`` with the measured population, such as the donor: each is compared
-        with its own controls where there are some. By default all measured cells are one population.
+        Column of ``real.obs`` and ``control.obs`` with the measured population, such as the donor: its cells are
+        compared with its own controls where there are some, and so are predicted cells, if ``predicted.obs`` has the
+        column. By default all measured cells are one population, and all controls count.
     real_layer
         Key of ``layers`` with the expression of ``real`` and ``control``; ``X`` by default.
     predicted_layer
@@ -100,10 +101,11 @@ def population_spread(
     """
     sides = {"predicted": predicted} if real is None else {"observed": real, "predicted": predicted}
     require_same_genes(control=control, predicted=predicted, **({} if real is None else {"real": real}))
-    shifts = {"predicted": _shifts(predicted, control, population_key, None, predicted_layer, real_layer, "predicted")}
+    own = real_population_key if real_population_key in predicted.obs else None
+    shifts = {"predicted": _shifts(predicted, control, population_key, own, predicted_layer, real_layer, "predicted")}
     if real is not None:
-        key = real_population_key
-        shifts["observed"] = _shifts(real, control, key, key, real_layer, real_layer, "real")
+        own = real_population_key
+        shifts["observed"] = _shifts(real, control, own, own, real_layer, real_layer, "real")
     leading = shifts["predicted" if real is None else "observed"].mean(axis=0)
     chosen = largest(leading, n_genes) if genes is None else gene_positions(predicted, genes)
 
@@ -130,19 +132,22 @@ def _shifts(
     cells: AnnData,
     control: AnnData,
     key: str | None,
-    control_key: str | None,
+    own_key: str | None,
     layer: str | None,
     control_layer: str | None,
     name: str,
 ) -> np.ndarray:
-    """Shifts of populations ``[P, G]``, against controls of their own where there are some."""
+    """Shifts of populations ``[P, G]``: every cell is compared with controls of its own where there are some."""
     X, controls = expression(cells, layer, name), expression(control, control_layer, "control")
-    labels = np.repeat("", cells.n_obs) if key is None else obs_column(cells, key, name).to_numpy()
-    own = np.repeat("", control.n_obs)
-    if control_key is not None:
-        own = obs_column(control, control_key, "control").to_numpy()
+    populations, own, of_controls = (
+        np.repeat("", adata.n_obs) if column is None else obs_column(adata, column, where).to_numpy().astype(str)
+        for adata, column, where in ((cells, key, name), (cells, own_key, name), (control, own_key, "control"))
+    )
     result = []
-    for population in np.unique(labels):
-        here = own == population
-        result.append(mean_shift(X[labels == population], controls[here] if here.any() else controls))
+    for population in np.unique(populations):
+        total = np.zeros(cells.n_vars)
+        for label, count in zip(*np.unique(own[populations == population], return_counts=True), strict=True):
+            here, there = (populations == population) & (own == label), of_controls == label
+            total += count * mean_shift(X[here], controls[there] if there.any() else controls)
+        result.append(total / np.count_nonzero(populations == population))
     return np.stack(result)

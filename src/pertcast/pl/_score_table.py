@@ -39,9 +39,9 @@ def score_table(
 
     A colour is a rank among the models and baselines of the column, bright for the best; numbers of different metrics
     cannot be compared. The best mean is bold. Models have orange names, baselines grey, the noise ceiling blue: it is
-    not ranked. Models are ordered by their mean rank. A number of conditions in brackets says that the metric is
-    defined on fewer than all of them, which makes the mean one over other conditions than those of its neighbours.
-    All numbers of a column have the same decimals, so neighbours that look equal may differ in rank.
+    not ranked. Numbers that look equal have the same rank. Models are ordered by their mean rank, with the last rank for
+    metrics that are not defined for them. A number of conditions in brackets says that the metric is defined on fewer
+    than all of them, which makes the mean one over other conditions than those of its neighbours.
 
     Parameters
     ----------
@@ -91,8 +91,9 @@ def score_table(
     ranked = means[(roles.reindex(means.index) != "ceiling") & means.notna().any(axis=1)]
     if not len(ranked):
         raise ValueError("No value of these metrics is defined; the column `reason` of the table says why.")
-    ranks = ranked.apply(_loss).rank()
-    order = ranks.mean(axis=1).sort_values(kind="stable").index.to_list()
+    digits = {name: _decimals(ranked[name]) for name in names}
+    ranks = ranked.round(digits).apply(_loss).round(9).rank(method="min")
+    order = ranks.fillna(len(ranks)).mean(axis=1).sort_values(kind="stable").index.to_list()
     order += [name for name in means.index if roles[name] == "ceiling"]
     ranks = ranks.reindex(order)
     shades = (1 - (ranks - 1) / (ranks.max() - 1).replace(0, np.nan)).to_numpy(float)
@@ -102,9 +103,8 @@ def score_table(
     fewer = (counts < counts.max()).reindex(order).to_numpy()
     best = (ranks == ranks.min()).to_numpy()
     numbers = counts.reindex(order).to_numpy()
-    digits = [_decimals(ranked[name]) for name in names]
     for (row, column), mean in np.ndenumerate(means.reindex(order).to_numpy(float)):
-        text = f"{mean:.{digits[column]}f}" + (f" ({numbers[row, column]:.0f})" if fewer[row, column] else "")
+        text = f"{mean:.{digits[names[column]]}f}" + (f" ({numbers[row, column]:.0f})" if fewer[row, column] else "")
         color = "0.5" if np.isnan(mean) else "white" if shades[row, column] < 0.5 else "black"
         weight = "bold" if best[row, column] else "normal"
         ax.text(column, row, "–" if np.isnan(mean) else text, ha="center", va="center", fontsize="small",
