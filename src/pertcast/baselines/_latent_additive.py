@@ -133,6 +133,8 @@ class LatentAdditive(NetworkBaseline):
 
     Raises
     ------
+    TypeError
+        If what should be a number is none.
     ValueError
         If a number is out of its range.
 

@@ -100,6 +100,8 @@ class LatentShift(NetworkBaseline, ShiftBaseline):
 
     Raises
     ------
+    TypeError
+        If what should be a number is none.
     ValueError
         If a number is out of its range.
 

@@ -55,6 +55,8 @@ class NearestNeighbours(ShiftBaseline):
 
     Raises
     ------
+    TypeError
+        If what should be a whole number is none.
     ValueError
         If a number is below 1.
 

@@ -104,6 +104,10 @@ class SavingMixin(BaseModelClass):
         **kwargs
             Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
 
+        Returns
+        -------
+        The model, with the data if there are any.
+
         Raises
         ------
         ValueError

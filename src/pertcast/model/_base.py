@@ -236,8 +236,8 @@ class PopulationModel(ScreenSetupMixin, TrainingMixin, ForecastErrorMixin, Predi
         ------
         RuntimeError
             If the model is not trained.
-        ValueError
-            If the cells, names or numbers do not fit the model; the message says what to do.
+        KeyError, TypeError, ValueError
+            If the columns, cells, names or numbers do not fit the model; the message says what to do.
         """
         return self._predict(
             adata,

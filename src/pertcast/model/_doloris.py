@@ -108,6 +108,8 @@ class Doloris(LatentMixin, StepsMixin, PopulationModel):
 
     Raises
     ------
+    TypeError
+        If a value is of the wrong type.
     ValueError
         If a value is out of its range, no condition has enough cells, or a context has no controls.
 
@@ -170,7 +172,11 @@ class Doloris(LatentMixin, StepsMixin, PopulationModel):
         self.init_params_ = self._get_init_params(locals() | self._resolved_params())
 
     def get_network(self) -> pd.DataFrame:
-        """Edges of the network of genes along which messages pass, each once: columns ``source`` and ``target``.
+        """Edges of the network of genes along which messages pass.
+
+        Returns
+        -------
+        One row for each edge, with the names of its genes in the columns ``source`` and ``target``.
 
         Raises
         ------

@@ -80,6 +80,8 @@ class FlowMatching(EmbeddingMixin, StepsMixin, PopulationModel):
 
     Raises
     ------
+    TypeError
+        If a value is of the wrong type.
     ValueError
         If a value is out of its range, no condition has enough cells, or a context has no controls.
 

@@ -111,6 +111,8 @@ class PerturbDiff(EmbeddingMixin, TrajectoryMixin, PopulationModel):
 
     Raises
     ------
+    TypeError
+        If a value is of the wrong type.
     ValueError
         If a value is out of its range, no condition has enough cells, or a context has no controls.
 

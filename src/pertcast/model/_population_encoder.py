@@ -96,6 +96,8 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
 
     Raises
     ------
+    TypeError
+        If a value is of the wrong type.
     ValueError
         If a value is out of its range, no condition has enough cells, or a context has no controls.
 
@@ -206,6 +208,8 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
 
         Raises
         ------
+        TypeError
+            If there is no such argument.
         ValueError
             If the model was loaded without data, or fewer than two populations are left to train on.
         """
