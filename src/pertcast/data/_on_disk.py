@@ -61,7 +61,7 @@ class RowsOnDisk:
         """Read rows, given by numbers of at least 0 or a slice, into memory."""
         X = self._open()
         if isinstance(rows, slice):
-            return self._read(X, np.arange(len(self))[rows]) if self._values_in_hdf5 else X[rows]
+            return self._read(X, np.arange(*rows.indices(len(self)))) if self._values_in_hdf5 else X[rows]
         if not len(rows):
             return X[0:0]
         distinct, position = np.unique(rows, return_inverse=True)  # files are read in order, each row once

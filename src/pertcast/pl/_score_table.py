@@ -39,9 +39,9 @@ def score_table(
 
     A colour is a rank among the models and baselines of the column, bright for the best; numbers of different metrics
     cannot be compared. The best mean is bold. Models have orange names, baselines grey, the noise ceiling blue: it is
-    not ranked. Numbers that look equal have the same rank. Models are ordered by their mean rank, with the last rank for
-    metrics that are not defined for them. A number of conditions in brackets says that the metric is defined on fewer
-    than all of them, which makes the mean one over other conditions than those of its neighbours.
+    not ranked. Numbers that look equal have the same rank. Models are ordered by their mean rank, the last one where a
+    metric is not defined. A number of conditions in brackets says that the metric is defined on fewer than all of
+    them, which makes the mean one over other conditions than those of its neighbours.
 
     Parameters
     ----------
