@@ -40,11 +40,11 @@ def scores() -> pd.DataFrame:
 class TestScoreTable:
     def test_numbers_order_and_marks(self, scores: pd.DataFrame) -> None:
         ax = pl.score_table(scores)
-        assert texts(ax.get_yticklabels()) == ["mine", "base", "point", "noise ceiling"]
+        assert texts(ax.get_yticklabels()) == ["mine", "point", "base", "noise ceiling"]
         assert texts(ax.get_xticklabels()) == ["energy_distance ↓", "shift_pearson ↑"]
         cell = {text.get_position(): text for text in ax.texts}
         found = [[cell[column, row].get_text() for column in range(2)] for row in range(4)]
-        assert found == [["1.25", "0.900"], ["3.00", "0.600"], ["–", "0.800 (1)"], ["0.05", "1.000"]]
+        assert found == [["1.25", "0.900"], ["–", "0.800 (1)"], ["3.00", "0.600"], ["0.05", "1.000"]]
         bold = {place for place, text in cell.items() if text.get_fontweight() == "bold"}
         assert bold == {(0, 0), (1, 0)}  # the ceiling competes with nobody
         colors = [to_hex(tick.get_color()).upper() for tick in ax.get_yticklabels()]
@@ -56,24 +56,22 @@ class TestScoreTable:
         ax = pl.score_table(energy.assign(value=energy["value"] * factor))
         assert ax.texts[0].get_text() == text
 
-    def test_shades_are_ranks_of_each_column(self, scores: pd.DataFrame) -> None:
+    def test_shades_lead_from_the_worst_of_a_column_to_the_best(self, scores: pd.DataFrame) -> None:
         shades = pl.score_table(scores).get_images()[0].get_array()
-        np.testing.assert_allclose(shades[:3, 1], [1, 0, 0.5])
-        assert shades.mask[3].all()
-        assert shades.mask[2, 0]
+        np.testing.assert_allclose(shades[:, 1], [0.75, 0.5, 0, 1])
+        np.testing.assert_allclose(shades[[0, 2, 3], 0], [1.75 / 2.95, 0, 1])
+        assert shades.mask[1, 0]
 
-    def test_numbers_that_look_equal_are_of_equal_rank(self, scores: pd.DataFrame) -> None:
+    def test_numbers_that_look_equal_are_equally_good(self, scores: pd.DataFrame) -> None:
         scores.loc[(scores["model"] == "point") & (scores["metric"] == "shift_pearson"), "value"] = 0.9001
         ax = pl.score_table(scores)
-        shades = ax.get_images()[0].get_array()
-        np.testing.assert_allclose(shades[:3, 1], [1, 1, 0])
         bold = {text.get_position() for text in ax.texts if text.get_fontweight() == "bold"}
         assert bold == {(0, 0), (1, 0), (1, 1)}
 
-    def test_what_is_not_defined_has_the_last_rank(self, scores: pd.DataFrame) -> None:
+    def test_what_is_not_defined_counts_as_the_worst(self, scores: pd.DataFrame) -> None:
         scores.loc[(scores["model"] == "point") & (scores["metric"] == "shift_pearson"), "value"] = 0.99
         names = texts(pl.score_table(scores).get_yticklabels())
-        assert names == ["mine", "point", "base", "noise ceiling"]  # ranks 1 and 2, 3 and 1, 2 and 3
+        assert names == ["mine", "point", "base", "noise ceiling"]  # 0.59 and 0.75, nothing and 0.98, 0 and 0
 
     def test_choice_of_metrics_and_task(self, scores: pd.DataFrame) -> None:
         ax = pl.score_table(scores, ["shift_pearson"])

@@ -37,11 +37,11 @@ def score_table(
 ) -> Axes:
     """Plot a table of means: a row for each model and baseline, a column for each metric, the ceiling at the bottom.
 
-    A colour is a rank among the models and baselines of the column, bright for the best; numbers of different metrics
-    cannot be compared. The best mean is bold. Models have orange names, baselines grey, the noise ceiling blue: it is
-    not ranked. Numbers that look equal have the same rank. Models are ordered by their mean rank, the last one where a
-    metric is not defined. A number of conditions in brackets says that the metric is defined on fewer than all of
-    them, which makes the mean one over other conditions than those of its neighbours.
+    A colour is how far a mean is on the way from the worst of its column, which is dark, to the best, which is bright,
+    with the noise ceiling among them. Numbers of different metrics cannot be compared. The best mean of models and
+    baselines is bold. Models have orange names, baselines grey, the noise ceiling blue. Models are ordered by their
+    mean colour, where what is not defined counts as the worst. A number of conditions in brackets says that the metric
+    is defined on fewer than all of them, which makes the mean one over other conditions than those of its neighbours.
 
     Parameters
     ----------
@@ -92,16 +92,17 @@ def score_table(
     if not len(ranked):
         raise ValueError("No value of these metrics is defined; the column `reason` of the table says why.")
     digits = {name: _decimals(ranked[name]) for name in names}
-    ranks = ranked.round(digits).apply(_loss).round(9).rank(method="min")
-    order = ranks.fillna(len(ranks)).mean(axis=1).sort_values(kind="stable").index.to_list()
+    losses = means.apply(_loss)
+    shade = (losses.max() - losses) / (losses.max() - losses.min()).replace(0, np.nan)
+    order = shade.loc[ranked.index].fillna(0).mean(axis=1).sort_values(ascending=False, kind="stable").index.to_list()
     order += [name for name in means.index if roles[name] == "ceiling"]
-    ranks = ranks.reindex(order)
-    shades = (1 - (ranks - 1) / (ranks.max() - 1).replace(0, np.nan)).to_numpy(float)
+    shades = shade.reindex(order).to_numpy(float)
 
     ax = get_axes(ax, figsize or (2.4 + 0.85 * len(names), 1.6 + 0.32 * len(order)))
     ax.imshow(np.ma.masked_invalid(shades), cmap=cmap, vmin=-0.15, vmax=1, aspect="auto")
     fewer = (counts < counts.max()).reindex(order).to_numpy()
-    best = (ranks == ranks.min()).to_numpy()
+    seen = ranked.round(digits).apply(_loss).round(9)  # numbers that look equal are equally good
+    best = (seen == seen.min()).reindex(order, fill_value=False).to_numpy()
     numbers = counts.reindex(order).to_numpy()
     for (row, column), mean in np.ndenumerate(means.reindex(order).to_numpy(float)):
         text = f"{mean:.{digits[names[column]]}f}" + (f" ({numbers[row, column]:.0f})" if fewer[row, column] else "")
