@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,20 @@ def test_shift_table_of_some_conditions(dense: np.ndarray, index: ConditionIndex
     np.testing.assert_array_equal(some.condition, wanted)
     np.testing.assert_allclose(some.shift, every.shift[[3, 0]], rtol=1e-12)
     np.testing.assert_allclose(some.control_mean, every.control_mean[[3, 0]], rtol=1e-12)
+
+
+def test_selected_rows_of_a_shift_table_are_the_table_of_these_conditions(
+    dense: np.ndarray, index: ConditionIndex
+) -> None:
+    controls = match_controls(index)
+    every = ShiftTable.from_index(dense, index, controls)
+    for rows in (np.array([3, 0]), np.array([1]), np.arange(4)):
+        some = every.select(rows)
+        computed = ShiftTable.from_index(dense, index, controls, index.perturbed[rows])
+        for each in fields(ShiftTable):
+            np.testing.assert_allclose(getattr(some, each.name), getattr(computed, each.name), rtol=1e-12)
+        some.shift[:] = 0
+    assert every.shift.any(axis=1).all()  # they are copies
 
 
 def test_shift_table_needs_matched_controls(dense: np.ndarray, index: ConditionIndex) -> None:

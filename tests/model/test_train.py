@@ -50,6 +50,22 @@ def test_history_split_and_summary(screen: Any) -> None:
     assert not set(model.screen.index.context[held]) & set(model.screen.index.context[model.split_.train])
 
 
+def test_training_reads_the_shifts_of_all_cells_once(screen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[np.ndarray] = []
+    from_index = pc.data.ShiftTable.from_index
+
+    def noted(X: Any, index: Any, controls: Any, conditions: Any) -> pc.data.ShiftTable:
+        read.append(conditions)
+        return from_index(X, index, controls, conditions)
+
+    monkeypatch.setattr(pc.data.ShiftTable, "from_index", noted)
+    model = make(screen)
+    model.train(max_epochs=1, steps_per_epoch=1, **QUICK)
+    assert len(model.split_.validation)
+    assert len(read) == 1
+    np.testing.assert_array_equal(read[0], np.union1d(model.split_.train, model.split_.validation))
+
+
 def test_same_seed_same_weights_whatever_the_global_state(screen: Any) -> None:
     weights = []
     for state in (1, 2):

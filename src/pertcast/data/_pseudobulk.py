@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -213,6 +213,24 @@ class ShiftTable:
             dosage=index.dosage[ids],
             context=index.context[ids],
             batch=index.batch[ids],
+        )
+
+    def select(self, rows: np.ndarray) -> ShiftTable:
+        """Return some of the conditions, in the order asked for.
+
+        Parameters
+        ----------
+        rows
+            Positions of the conditions in this table.
+
+        Returns
+        -------
+        A table with copies of their shifts, and of the means of their controls alone.
+        """
+        used, group = np.unique(self.group[rows], return_inverse=True)
+        names = {each.name for each in fields(self)} - {"group_mean", "group"}
+        return ShiftTable(
+            group_mean=self.group_mean[used], group=group, **{name: getattr(self, name)[rows] for name in names}
         )
 
     @property

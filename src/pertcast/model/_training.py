@@ -121,7 +121,9 @@ class TrainingMixin:
         budget = limit_budget(budget, trainer_kwargs.get("max_steps"), max_epochs=max_epochs)
         n_components = config.n_latent if config.n_input == "learned" else max(config.n_input, config.n_latent)
         components = fit_components(screen, split.train, n_components, seed=self.seed)
-        table = ShiftTable.from_index(screen.X, screen.index, screen.controls, split.train)
+        known = np.union1d(split.train, split.validation) if self.module.anchored else split.train
+        whole = ShiftTable.from_index(screen.X, screen.index, screen.controls, known)  # all cells are read once
+        table = whole if np.array_equal(known, split.train) else whole.select(np.searchsorted(known, split.train))
         fit = partial(fit_forecaster, screen, components, nonnegative=self.module.nonnegative, seed=self.seed)
         forecaster = fit(table) if self.module.anchored else None
         if not self.is_trained_:
@@ -151,10 +153,7 @@ class TrainingMixin:
             )
             if self.module.anchored:
                 self._set_gate(data)
-                if len(split.validation):
-                    known = np.union1d(split.train, split.validation)
-                    forecaster = fit(ShiftTable.from_index(screen.X, screen.index, screen.controls, known))
-                self.forecaster_ = forecaster
+                self.forecaster_ = fit(whole) if whole is not table else forecaster
         self.split_ = split
         self._note_training(split, budget)
 
