@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 
 from pertcast import pl as plots
 from pertcast import tl
+from pertcast._cli._benchmark import format_summary
 from pertcast.pl._style import COLORS
 
 pl: Any = plots
@@ -72,6 +73,20 @@ class TestScoreTable:
         scores.loc[(scores["model"] == "point") & (scores["metric"] == "shift_pearson"), "value"] = 0.99
         names = texts(pl.score_table(scores).get_yticklabels())
         assert names == ["mine", "point", "base", "noise ceiling"]  # 0.59 and 0.75, nothing and 0.98, 0 and 0
+
+    @pytest.mark.parametrize(
+        ("metric", "wild", "near"),
+        [("de_calibration", [1, -1], [0.1, 0.1]), ("variance_ratio", [1.8, 0.2], [1.1, 1.1])],
+    )
+    def test_too_high_and_too_low_do_not_make_up_for_each_other(self, metric: str, wild: Any, near: Any) -> None:
+        values = {"wild": wild, "near": near}
+        rows = [(name, "model", f"c{i}", value) for name, both in values.items() for i, value in enumerate(both)]
+        table = pd.DataFrame(rows, columns=["model", "role", "condition", "value"]).assign(metric=metric, task="")
+        ax = pl.score_table(table)
+        assert texts(ax.get_yticklabels()) == ["near", "wild"]
+        assert [text.get_position() for text in ax.texts if text.get_fontweight() == "bold"] == [(0, 0)]
+        assert texts(pl.scores(table, metric).get_yticklabels()) == ["wild", "near"]  # the best is on top
+        assert format_summary(tl.summarize(table), metric).splitlines()[1].split()[0] == "near"
 
     def test_choice_of_metrics_and_task(self, scores: pd.DataFrame) -> None:
         ax = pl.score_table(scores, ["shift_pearson"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ def test_a_trained_model_is_used_as_it_is(screen: Any) -> None:
 
 def test_a_model_that_trains_on_the_test_part_is_refused(screen: Any) -> None:
     pc.PerturbDiff.setup_anndata(adata := screen.copy(), **SETUP)
-    with pytest.raises(ValueError, match="set up without split_key='split'"):
+    with pytest.raises(ValueError, match="would be trained on .* cells of the test part.* `split_key='split'`"):
         run([pc.PerturbDiff(adata, **SMALL)], adata, setup=None)
 
 
@@ -269,3 +270,52 @@ def test_the_matrix_of_a_view_is_made_once(screen: Any, monkeypatch: pytest.Monk
     assert not read[0].is_view
     assert all(each is read[0] for each in read)
     pd.testing.assert_frame_equal(run(pc.baselines.PerturbedMean, part.copy(), baselines=[]), scores)
+
+
+def test_a_partial_keeps_its_own_seed(screen: Any) -> None:
+    model = partial(pc.PerturbDiff, **SMALL)
+    models = {f"seed {seed}": partial(model, seed=seed) for seed in (1, 2)}
+    scores = run(models | {"of the benchmark": model}, screen, train_kwargs=QUICK, seed=1, baselines=[])
+    first, second, third = (
+        scores[(scores["model"] == name) & (scores["metric"] == "mean_squared_error")]["value"].to_numpy()
+        for name in ("seed 1", "seed 2", "of the benchmark")
+    )
+    assert (first != second).all()
+    np.testing.assert_array_equal(first, third)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_kept_predictions_have_their_names_and_order(screen: Any, n_jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict = pc.baselines.PerturbedMean.predict
+
+    def slow_at_first(self: Any, *args: Any, **options: Any) -> Any:
+        if not self.__dict__.get("asked"):
+            self.asked = True
+            time.sleep(0.5)
+        return predict(self, *args, **options)
+
+    monkeypatch.setattr(pc.baselines.PerturbedMean, "predict", slow_at_first)
+    predictions: dict[str, Any] = {}
+    run({"mean": pc.baselines.PerturbedMean}, screen, predictions=predictions, baselines=[], n_jobs=n_jobs)
+    predicted, names = predictions["mean"], sorted(set(screen.obs["perturbation"]) - {"control"})
+    assert list(dict.fromkeys(predicted.obs["perturbation"])) == names
+    assert predicted.uns["pertcast"]["params"]["perturbations"].tolist() == names
+    assert (predicted.obs["perturbation"].value_counts() == predicted.n_obs / len(names)).all()
+
+
+@pytest.mark.parametrize("model", [pc.baselines.ContextMean, partial(pc.PerturbDiff, **SMALL)])
+def test_a_model_of_another_split_is_refused(screen: Any, model: Any) -> None:
+    adata = screen.copy()
+    getattr(model, "func", model).setup_anndata(adata, split_key="split", **SETUP)
+    trained, untrained = model(adata), model(adata)
+    trained.train(**({} if model is pc.baselines.ContextMean else QUICK))
+    run([trained], adata, setup=None, baselines=[])
+    pc.pp.split(adata, "context", cell_type_key="cell_type", batch_key="donor", hold_out=["type_1"])
+    with pytest.raises(ValueError, match="was trained on .* cells of the test part"):
+        run([trained], adata, setup=None, baselines=[])
+    with pytest.raises(ValueError, match="would be trained on .* cells of the test part"):  # it is set up with the old
+        run([untrained], adata, setup=None, baselines=[])
+    others = screen.copy()
+    others.obs_names = "other " + others.obs_names  # the same conditions, but other cells
+    pc.pp.split(others, "context", cell_type_key="cell_type", batch_key="donor", hold_out=["type_1"])
+    run([trained], others, setup=None, baselines=[])

@@ -53,6 +53,15 @@ def test_direction_of_metrics(metric: str, values: dict[str, list[float]], expec
     assert summary(values, metric).loc["mine", "normalised"] == pytest.approx(expected)
 
 
+def test_losses_are_means_of_distances() -> None:
+    values = {"shift": [-1.0, 1.0, np.nan], "mine": [0.5, -0.1, 0.3]}
+    assert summary(values, "de_calibration")["loss"].to_dict() == pytest.approx({"shift": 1.0, "mine": 0.3})
+    assert summary({"mine": [2.0, 0.5]}, "variance_ratio").loc["mine", "loss"] == pytest.approx(np.log(2))
+    assert summary({"mine": [0.2, 0.4]}, "shift_pearson").loc["mine", "loss"] == pytest.approx(-0.3)
+    assert summary({"mine": [0.2, 0.4]}, "energy_distance").loc["mine", "loss"] == pytest.approx(0.3)
+    assert np.isnan(summary({"mine": [0.2]}, "my_metric").loc["mine", "loss"])
+
+
 def test_intervals_are_those_of_the_bootstrap() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(3, 2, 400)

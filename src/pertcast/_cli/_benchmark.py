@@ -138,11 +138,7 @@ def format_summary(summary: pd.DataFrame, metric: str) -> str:
     metric
         Metric to show.
     """
-    chosen = summary[summary["metric"] == metric]
-    better = str(pc.tl.metrics().loc[metric, "better"])
-    order = chosen["mean"].sub({"one": 1.0}.get(better, 0.0))
-    chosen = chosen.assign(order=order.abs() if better in ("one", "zero") else order)
-    chosen = chosen.sort_values("order", ascending=better != "higher")
+    chosen = summary[summary["metric"] == metric].sort_values("loss")
     columns = ["model", "role", "mean", "low", "high", "n_conditions", "normalised"]
     return chosen[columns].to_string(index=False, float_format="{:.3f}".format, na_rep="-")
 

@@ -13,7 +13,7 @@ from scvi.module.base import BaseModuleClass
 from pertcast.data._dosages import dosage_name
 from pertcast.data._messages import shorten
 from pertcast.data._prediction import PredictMixin, refuse_options
-from pertcast.data._request import Request, trained_dosages
+from pertcast.data._request import Request
 from pertcast.data._saving import SavingMixin
 from pertcast.data._screen import screen_from_manager
 from pertcast.data._setup import ScreenSetupMixin
@@ -130,7 +130,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
     def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None:
         super().__init__(adata, registry)
         self.module = _NoParameters()
-        self.dosages_ = {}
+        self.dosages_, self.trained_conditions_ = {}, ()
         self._model_summary_string = f"{type(self).__name__} baseline"
         self.init_params_ = self._get_init_params(locals())
 
@@ -253,7 +253,7 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
 
     def _finish(self, screen: Screen, conditions: np.ndarray) -> None:
         """Note what was learned from."""
-        self.dosages_ = trained_dosages(screen.index, conditions)
+        self._note_conditions(screen.index, conditions, conditions)
         self.is_trained_ = True
 
     @abstractmethod

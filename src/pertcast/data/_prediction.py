@@ -15,7 +15,7 @@ from pertcast.data._grammar import parse_perturbation
 from pertcast.data._key_added import check_key_added, write_predictions
 from pertcast.data._predicted import PredictedCells, predicted_adata
 from pertcast.data._query import ControlQuery
-from pertcast.data._request import request_labels, resolve_requests
+from pertcast.data._request import request_labels, resolve_requests, trained_dosages
 from pertcast.data._screen import screen_metadata_from_registry
 from pertcast.data._stand_ins import find_stand_ins
 from pertcast.data._tasks import make_tasks
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from pertcast.data._index import ConditionIndex
     from pertcast.data._request import Dosages, Request
     from pertcast.data._screen import ScreenMetadata
     from pertcast.data._stand_ins import Unseen
@@ -57,12 +58,14 @@ def refuse_options(model: str, **options: Any) -> None:
 class PredictMixin:
     """Gives a model the shared part of ``predict``; mix it in before :class:`~scvi.model.base.BaseModelClass`.
 
-    A model implements :meth:`_predict_tasks`, sets ``self.dosages_`` to what
-    :func:`~pertcast.data._request.trained_dosages` returns when it is trained, and calls :meth:`_predict` from its own
-    ``predict``. It may refuse requests early in :meth:`_check_requests`.
+    A model implements :meth:`_predict_tasks`, calls :meth:`_note_conditions` when it is trained, and :meth:`_predict`
+    from its own ``predict``. It may refuse requests early in :meth:`_check_requests`.
     """
 
     dosages_: dict[str, tuple[float, ...]]
+    """Dosages at which each perturbation was measured in training."""
+    trained_conditions_: tuple[str, ...]
+    """Names of the conditions of all trainings, those for validation included, sorted."""
 
     if TYPE_CHECKING:
         adata: AnnData | MuData | None
@@ -97,6 +100,21 @@ class PredictMixin:
         ------
         float32 ``[len(task.sources), G]`` for each task.
         """
+
+    def _note_conditions(self, index: ConditionIndex, learned: np.ndarray, seen: np.ndarray) -> None:
+        """Note what the model was trained on.
+
+        Parameters
+        ----------
+        index
+            Index of the screen.
+        learned
+            Conditions that it can predict without forecasting their perturbation.
+        seen
+            Conditions that it was trained or chosen on.
+        """
+        self.dosages_ = trained_dosages(index, learned)
+        self.trained_conditions_ = tuple(sorted({*self.trained_conditions_, *index.names(seen)}))
 
     def _check_requests(
         self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen

@@ -145,7 +145,7 @@ class PopulationModel(ScreenSetupMixin, TrainingMixin, ForecastErrorMixin, Predi
                 n_batches=len(metadata.batches),
             )
         self.forecaster_: Forecaster | None = None
-        self.dosages_: dict[str, tuple[float, ...]] = {}
+        self.dosages_, self.trained_conditions_ = {}, ()
         self.identity_names_: dict[str, tuple[str, ...]] = {}
         self.trained_names_: dict[str, tuple[str, ...]] = {}
         self._description = description

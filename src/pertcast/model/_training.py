@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pertcast.data import PopulationDataModule, ShiftTable
-from pertcast.data._request import trained_dosages
 from pertcast.data._saving import NO_DATA
 from pertcast.model._budget import Budget, default_budget, limit_budget
 from pertcast.model._dataset import anchored_dataset
@@ -45,11 +44,12 @@ class TrainingMixin:
     trainer: Any
     split_: ConditionSplit
     forecaster_: Forecaster | None
-    dosages_: dict[str, tuple[float, ...]]
     identity_names_: dict[str, tuple[str, ...]]
     trained_names_: dict[str, tuple[str, ...]]
     _description: str
     _model_summary_string: str
+
+    _note_conditions: Any
 
     @property
     @abstractmethod
@@ -121,9 +121,9 @@ class TrainingMixin:
         budget = limit_budget(budget, trainer_kwargs.get("max_steps"), max_epochs=max_epochs)
         n_components = config.n_latent if config.n_input == "learned" else max(config.n_input, config.n_latent)
         components = fit_components(screen, split.train, n_components, seed=self.seed)
-        known = np.union1d(split.train, split.validation) if self.module.anchored else split.train
-        whole = ShiftTable.from_index(screen.X, screen.index, screen.controls, known)  # all cells are read once
-        table = whole if np.array_equal(known, split.train) else whole.select(np.searchsorted(known, split.train))
+        learned = np.union1d(split.train, split.validation) if self.module.anchored else split.train
+        whole = ShiftTable.from_index(screen.X, screen.index, screen.controls, learned)  # all cells are read once
+        table = whole if np.array_equal(learned, split.train) else whole.select(np.searchsorted(learned, split.train))
         fit = partial(fit_forecaster, screen, components, nonnegative=self.module.nonnegative, seed=self.seed)
         forecaster = fit(table) if self.module.anchored else None
         if not self.is_trained_:
@@ -155,6 +155,7 @@ class TrainingMixin:
                 self._set_gate(data)
                 self.forecaster_ = fit(whole) if whole is not table else forecaster
         self.split_ = split
+        self._note_conditions(screen.index, learned, np.union1d(split.train, split.validation))
         self._note_training(split, budget)
 
     def _batches(
@@ -186,8 +187,6 @@ class TrainingMixin:
     def _note_training(self, split: ConditionSplit, budget: Budget) -> None:
         """Note what the model was trained on."""
         index = self.screen.index
-        known = np.union1d(split.train, split.validation) if self.module.anchored else split.train
-        self.dosages_ = trained_dosages(index, known)
         self.identity_names_ = {"context": index.context_names, "batch": index.batch_names}
         self.trained_names_ = {
             "context": tuple(index.context_names[code] for code in np.unique(index.context[split.train])),

@@ -37,9 +37,10 @@ def score_table(
 ) -> Axes:
     """Plot a table of means: a row for each model and baseline, a column for each metric, the ceiling at the bottom.
 
-    A colour is how far a mean is on the way from the worst of its column, which is dark, to the best, which is bright,
-    with the noise ceiling among them. Numbers of different metrics cannot be compared. The best mean of models and
-    baselines is bold. Models have orange names, baselines grey, the noise ceiling blue. Models are ordered by their
+    A colour is how far a row is on the way from the worst of its column, which is dark, to the best, which is bright,
+    with the noise ceiling among them. Numbers of different metrics cannot be compared. The best of models and baselines
+    is bold. Better is a lower ``loss`` of :func:`pertcast.tl.summarize`: where 0 or 1 is best, values that are too high
+    and too low can have the best mean without being good. A metric that is not known has no colours. Models have orange names, baselines grey, the noise ceiling blue. Models are ordered by their
     mean colour, where what is not defined counts as the worst. A number of conditions in brackets says that the metric
     is defined on fewer than all of them, which makes the mean one over other conditions than those of its neighbours.
 
@@ -92,8 +93,9 @@ def score_table(
     if not len(ranked):
         raise ValueError("No value of these metrics is defined; the column `reason` of the table says why.")
     digits = {name: _decimals(ranked[name]) for name in names}
-    losses = means.apply(_loss)
-    shade = (losses.max() - losses) / (losses.max() - losses.min()).replace(0, np.nan)
+    losses = summary.pivot(index="model", columns="metric", values="loss").reindex_like(means)
+    worst = losses.replace(np.inf, np.nan).max()
+    shade = ((worst - losses) / (worst - losses.min()).replace(0, np.nan)).clip(lower=0)
     order = shade.loc[ranked.index].fillna(0).mean(axis=1).sort_values(ascending=False, kind="stable").index.to_list()
     order += [name for name in means.index if roles[name] == "ceiling"]
     shades = shade.reindex(order).to_numpy(float)
@@ -101,7 +103,7 @@ def score_table(
     ax = get_axes(ax, figsize or (2.4 + 0.85 * len(names), 1.6 + 0.32 * len(order)))
     ax.imshow(np.ma.masked_invalid(shades), cmap=cmap, vmin=-0.15, vmax=1, aspect="auto")
     fewer = (counts < counts.max()).reindex(order).to_numpy()
-    seen = ranked.round(digits).apply(_loss).round(9)  # numbers that look equal are equally good
+    seen = losses.loc[ranked.index].round(digits)  # numbers that look equal are equally good
     best = (seen == seen.min()).reindex(order, fill_value=False).to_numpy()
     numbers = counts.reindex(order).to_numpy()
     for (row, column), mean in np.ndenumerate(means.reindex(order).to_numpy(float)):
@@ -141,13 +143,6 @@ def _choose(table: pd.DataFrame, metrics: str | Sequence[str] | None, task: str 
     if table["task"].nunique() > 1:
         raise ValueError(f"The table holds the tasks {sorted(table['task'].unique())}; choose one with `task`.")
     return table
-
-
-def _loss(means: pd.Series) -> pd.Series:
-    """Means of a metric, turned so that lower is better; the distance from 0 if the metric is not known."""
-    known = known_metrics()["better"]
-    better = known.get(str(means.name), "zero")
-    return {"higher": -means, "lower": means, "one": (means - 1).abs()}.get(better, means.abs())
 
 
 def _decimals(means: pd.Series) -> int:

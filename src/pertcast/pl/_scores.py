@@ -85,9 +85,7 @@ def scores(
     if not len(rows):
         raise ValueError(f"No value of {metric!r} is defined; the column `reason` of the table says why.")
     better = str(metrics().loc[metric, "better"])
-    distance = {"higher": -rows["mean"], "lower": rows["mean"], "one": (rows["mean"] - 1).abs()}
-    loss = distance.get(better, rows["mean"].abs())
-    rows = rows.assign(loss=loss).sort_values("loss", ascending=False)
+    rows = rows.sort_values("loss", ascending=False)
 
     ax = get_axes(ax, figsize or (6, 0.9 + 0.35 * len(rows)))
     jitter = np.random.default_rng(0)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import anndata
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
@@ -17,19 +18,20 @@ from pertcast.tl._fit import baseline_classes, fit_models, light_copy, model_cla
 from pertcast.tl._labelled import ScreenColumns
 from pertcast.tl._registry import select_metrics
 from pertcast.tl._request import named_models, setup_arguments
-from pertcast.tl._sources import NoEffectSource
+from pertcast.tl._sources import NoEffectSource, params_of
 from pertcast.tl._truth import Truth
+from pertcast.tl._unseen import check_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
 
     from pertcast.tl._sources import ModelSource
 
 __all__ = ["benchmark", "train_models"]
 
 logger = logging.getLogger(__name__)
+
+_PER_REQUEST = ("perturbations", "dosages")
 
 
 def benchmark(
@@ -132,7 +134,7 @@ def benchmark(
     name = _task_name(adata, split_key) if task is None else task
     for source in sources:
         if predictions is not None and source.role == "model":
-            source.kept = []
+            source.kept = {}
     scores = score_sources(
         truth,
         [*sources, NoEffectSource()],
@@ -142,7 +144,10 @@ def benchmark(
         progressbar=progressbar,
     )
     if predictions is not None:
-        predictions |= {source.name: _joined(source.kept, adata) for source in sources if source.kept}
+        for source in sources:
+            if source.kept:  # in the order of conditions, whichever was predicted first
+                parts = [source.kept[condition] for condition in truth.conditions if condition in source.kept]
+                predictions[source.name] = _joined(parts, adata)
     return scores
 
 
@@ -181,7 +186,8 @@ def train_models(
     arguments = {**setup_arguments(named, adata, setup, split_key), "split_key": split_key}
     test, train = _parts(adata, split_key, arguments)
     for name, model in named.items():
-        _check_unseen(name, model, adata[test], split_key)
+        if model_class(model) is None:
+            check_unseen(name, model, adata[test], split_key)
     truth = Truth(
         adata,
         _columns(arguments),
@@ -217,28 +223,6 @@ def _check_model(name: str, model: Any, train_kwargs: Mapping[str, Any]) -> None
         raise TypeError(
             f"`train_kwargs` holds {shorten(stray)}, which the `train` of the model {name!r} does not take. Leave it "
             "out, give that model trained, or name it in `baselines`, which are trained without `train_kwargs`."
-        )
-
-
-def _check_unseen(name: str, model: Any, test: AnnData, split_key: str) -> None:
-    """Raise if a model was set up with cells of the test part that its registry does not keep out of training."""
-    if model_class(model) is not None or getattr(model, "adata", None) is None:
-        return
-    setup = model.registry["setup_args"]
-    if setup.get("split_key") == split_key:
-        return
-    known: Any = [setup.get(key) for key in ("perturbation_key", "cell_type_key", "batch_key")]
-    columns = [key for key in known if key in model.adata.obs and key in test.obs]
-    own, tested = (
-        pd.MultiIndex.from_arrays([each.obs_names, *(each.obs[key].astype(str) for key in columns)])
-        for each in (model.adata, test)
-    )  # samples of a screen may use the same barcodes
-    seen = own.intersection(tested)
-    if len(seen):
-        raise ValueError(
-            f"The model {name!r} holds {len(seen)} cells of the test part and was set up without "
-            f"split_key={split_key!r}, so it trains on them. Set it up with `split_key={split_key!r}`, or give the "
-            "model class, which is set up here."
         )
 
 
@@ -281,6 +265,9 @@ def _joined(parts: list[AnnData], adata: AnnData) -> AnnData:
     for column in obs:
         if getattr(obs[column].dtype, "ordered", False):  # which concat loses where the parts have other categories
             joined.obs[column] = joined.obs[column].astype(adata.obs[column].dtype).cat.remove_unused_categories()
+    asked = {name: [each for part in parts for each in params_of(part).get(name, ())] for name in _PER_REQUEST}
+    requests = pd.DataFrame({name: values for name, values in asked.items() if values}).drop_duplicates()
+    params_of(joined).update({str(name): np.array(values.tolist()) for name, values in requests.items()})
     return joined
 
 

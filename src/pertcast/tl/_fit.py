@@ -86,7 +86,7 @@ def fit_models(
     train_kwargs
         Arguments of ``train``.
     seed
-        Seed of models that take one, and of their predictions.
+        Seed of models that take one and have none of their own, and of their predictions.
     progressbar
         Whether to show a progress bar.
 
@@ -118,7 +118,8 @@ def _fit(model: Any, adata: AnnData, setup: Mapping[str, Any], train_kwargs: Map
     if model_class(model) is not None:
         model_class(model).setup_anndata(adata, **setup)
         accepted = inspect.signature(model).parameters
-        fitted = model(adata, **({"seed": seed} if "seed" in accepted else {}))
+        own = getattr(model, "keywords", {})  # of a partial
+        fitted = model(adata, **({"seed": seed} if "seed" in accepted and "seed" not in own else {}))
         quiet = {"progressbar": False} if "progressbar" in inspect.signature(fitted.train).parameters else {}
         fitted.train(**{**quiet, **train_kwargs})
         return fitted

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 
 from pertcast.tl._labelled import LabelledCells
 from pertcast.tl._undefined import UndefinedMetric
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pertcast.tl._labelled import Condition
     from pertcast.tl._truth import Truth
 
-__all__ = ["AnnDataSource", "ModelSource", "NoEffectSource", "PredictedPopulation", "Role", "Source"]
+__all__ = ["AnnDataSource", "ModelSource", "NoEffectSource", "PredictedPopulation", "Role", "Source", "params_of"]
 
 Role = Literal["model", "baseline", "ceiling"]
 
@@ -106,20 +107,20 @@ class ModelSource:
     Attributes
     ----------
     kept
-        Predicted cells of the conditions so far, if it is a list; they are not kept by default.
+        Predicted cells of the conditions so far, if it is a dict; they are not kept by default.
     """
 
     def __init__(
         self, name: str, model: Any, *, role: Role = "baseline", reason: str | None = None, seed: int = 0
     ) -> None:
         self.name, self.model, self.role, self.reason, self.seed = name, model, role, reason, seed
-        self.kept: list[AnnData] | None = None
+        self.kept: dict[Condition, AnnData] | None = None
 
     def predict(self, truth: Truth, condition: Condition) -> PredictedPopulation:
         """Predict a condition from its controls."""
         predicted = self.adata(truth, condition)
         if self.kept is not None:
-            self.kept.append(predicted)
+            self.kept[condition] = predicted
         values: Any = predicted.X
         cells = np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float32)
         if not predicted.var_names.equals(truth.var_names):
@@ -131,15 +132,24 @@ class ModelSource:
         """Predicted cells of a condition as the model returns them."""
         if self.model is None:
             raise UndefinedMetric(self.reason or "The model could not be trained.")
-        name = truth.real.label(condition)
-        if getattr(self.model, "ignores_perturbation", False):
-            name = next(iter(self.model.dosages_))  # any known name: the cells are the same
+        label = truth.real.label(condition)
+        ignored = getattr(self.model, "ignores_perturbation", False)
+        name = next(iter(self.model.dosages_)) if ignored else label  # any known name: the cells are the same
         dosages = {} if condition.dosage is None else {"dosages": condition.dosage}
         controls = truth.control_cells(condition)
         try:
-            return self.model.predict(controls, [name], seed=self.seed, progressbar=False, **dosages)
+            predicted = self.model.predict(controls, [name], seed=self.seed, progressbar=False, **dosages)
         except ValueError as error:
             raise UndefinedMetric(f"It cannot be predicted: {error}") from error
+        if name != label:
+            predicted.obs[truth.columns.perturbation_key] = pd.Categorical([label] * predicted.n_obs)
+            params_of(predicted)["perturbations"] = np.array([label])
+        return predicted
+
+
+def params_of(predicted: AnnData) -> dict[str, Any]:
+    """What a prediction says that it was asked for; an empty dict if it says nothing."""
+    return predicted.uns.get("pertcast", {}).get("params", {})
 
 
 def _population(cells: np.ndarray, mean: np.ndarray, n_cells: int, *, is_point: bool) -> PredictedPopulation:

@@ -27,7 +27,9 @@ def summarize(
     .. math:: s = \frac{\ell(\mathrm{best\ baseline}) - \ell(\mathrm{model})}
                        {\ell(\mathrm{best\ baseline}) - \ell(\mathrm{ceiling})}
 
-    with :math:`\ell` the mean over conditions, turned so that lower is better. It is 0 for the best baseline, 1 at the
+    with the loss :math:`\ell`, the mean over conditions of values turned so that lower is better: the distance from 0,
+    or of logarithms from that of 1, where these are best, so that too high and too low do not make up for each other.
+    It is 0 for the best baseline, 1 at the
     ceiling, and below 0 for a model that a baseline beats. Intervals are bootstrap percentiles over conditions; the
     best baseline is chosen anew in every resample.
 
@@ -44,9 +46,9 @@ def summarize(
 
     Returns
     -------
-    One row for each task, metric and model: ``mean``, ``low``, ``high``, ``n_conditions`` (those where the metric is
-    defined), ``normalised``, ``normalised_low``, ``normalised_high`` and ``reason``, which says why there is no
-    normalised score. Baselines that are not defined on all conditions of a model are not compared with it.
+    One row for each task, metric and model: ``mean``, ``low``, ``high``, ``loss`` (NaN for a metric that is not known),
+    ``n_conditions`` (those where the metric is defined), ``normalised``, ``normalised_low``, ``normalised_high`` and
+    ``reason``, which says why there is no normalised score. Baselines that are not defined on all conditions of a model are not compared with it.
 
     Raises
     ------
@@ -79,6 +81,8 @@ def summarize(
             found = {"task": task, "metric": metric, "model": model, "role": roles[model]}
             found |= _interval(table[model].to_numpy(float), draws, confidence)
             known = METRICS.get(str(metric))
+            losses = np.empty(0) if known is None else known.loss(table[model].dropna().to_numpy(float))
+            found["loss"] = float(losses.mean()) if len(losses) else np.nan
             values = part.loc[part["model"] == model]
             if known is None:
                 found["reason"] = "the direction of this metric is not known"
@@ -89,7 +93,7 @@ def summarize(
             else:
                 found |= _normalised(table, roles, model, known, draws, confidence)
             rows.append(found)
-    columns = ["task", "metric", "model", "role", "mean", "low", "high", "n_conditions"]
+    columns = ["task", "metric", "model", "role", "mean", "low", "high", "loss", "n_conditions"]
     columns += ["normalised", "normalised_low", "normalised_high", "reason"]
     summary = pd.DataFrame(rows, columns=columns)
     summary["reason"] = ["" if pd.isna(reason) else str(reason) for reason in summary["reason"]]
