@@ -10,6 +10,7 @@ import pytest
 
 from pertcast.anchor import AnchorQuery, OwnGene, Populations, ShiftAnchor, Transfer, Weighting
 from pertcast.anchor._choice import leave_out
+from pertcast.anchor._factors import CovarianceFactors
 from pertcast.anchor._regimes import left_out, regime_of
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def test_choices_do_not_see_the_context_that_is_left_out(build: Build) -> None:
         anchor.process.log_variance = np.zeros(anchor.process.kernel.n_terms)
         anchor.process.kernel.strength = {}
         anchor.process._scale = 1.0
-        anchor.process._factors.forget()
+        anchor.process._factors = CovarianceFactors(anchor.process._covariance)
         (case,) = [case for case in leave_out(anchor.forecasts, "context", seed=0) if case.row == 3]
         sources = anchor.forecasts.sources(case.query, case.rest)
         weighted = anchor.forecasts.by_weighting(case.query, sources, Weighting("ridge", 1.0))

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from pertcast.anchor import AnchorQuery, Populations, ShiftProcess
+from pertcast.anchor._factors import CovarianceFactors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ def random_effects(build: Build) -> ShiftProcess:
     populations = replace(populations, n_perturbed=np.full(8, 50), n_control=np.full(8, 200))
     process = ShiftProcess(populations)
     process.log_variance = np.log([0.5, 0.3])  # any, own
-    process._factors.forget()
+    process._factors = CovarianceFactors(process._covariance)
     process.kernel.strength = {}
     return process
 

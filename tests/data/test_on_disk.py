@@ -243,6 +243,20 @@ def test_a_model_of_a_file_predicts_the_same(screen: ad.AnnData, backed: Backed,
         pd.testing.assert_frame_equal(each.to_df(), predicted[0].to_df())
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_the_sign_of_a_file_is_checked(screen: ad.AnnData, backed: Backed, form: str) -> None:
+    X = dense(screen.X)
+    for least in (0.0, -0.5):
+        X[130, 4] = least
+        screen.X = FORMS[form](X)
+        pc.PerturbDiff.setup_anndata(file := backed(screen))
+        if least < 0:
+            with pytest.raises(ValueError, match=r"the data go down to -0\.5"):
+                pc.PerturbDiff(file, nonnegative=True)
+        else:
+            assert pc.PerturbDiff(file, nonnegative=True).module.nonnegative
+
+
 def test_genes_in_another_order_are_read_from_the_file(screen: ad.AnnData, backed: Backed) -> None:
     pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type")
     model = pc.PerturbDiff(screen, seed=1)

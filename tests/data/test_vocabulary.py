@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
 import numpy as np
@@ -62,18 +61,6 @@ def test_a_single_string_is_refused() -> None:
         PerturbationVocabulary.from_categories(LABELS).encode("KLF1")
 
 
-@pytest.mark.parametrize("table", [None, TABLE])
-def test_state_round_trip_through_pickle(table: dict[str, list[float]] | None) -> None:
-    vocabulary = PerturbationVocabulary.from_categories(LABELS, table)
-    state = pickle.loads(pickle.dumps(vocabulary.to_state()))
-    rebuilt = PerturbationVocabulary.from_state(state)
-    assert rebuilt.names == vocabulary.names
-    assert rebuilt.n_trained == vocabulary.n_trained
-    assert rebuilt.control == vocabulary.control
-    assert repr(rebuilt) == repr(vocabulary)
-    np.testing.assert_array_equal(np.asarray(rebuilt.vectors), np.asarray(vocabulary.vectors))
-
-
 def test_data_frame_equals_mapping() -> None:
     frame = pd.DataFrame(TABLE).T
     by_frame, by_mapping = (PerturbationVocabulary.from_categories(LABELS, table) for table in (frame, TABLE))
@@ -85,20 +72,6 @@ def test_control_and_combinations_in_the_table_are_left_out(caplog: pytest.LogCa
     vocabulary = PerturbationVocabulary.from_categories(LABELS, TABLE | {"control": [0, 0], "CEBPA+KLF1": [9, 9]})
     assert vocabulary.names == ("CEBPA", "KLF1", "AHR", "SPI1")
     assert "1 entries for combinations are not used ('CEBPA+KLF1')" in caplog.text
-
-
-def test_extend_adds_names_and_keeps_known_vectors() -> None:
-    vocabulary = PerturbationVocabulary.from_categories(LABELS, TABLE)
-    wider = vocabulary.extend({"ZFP36": [0.5, 0.5], "KLF1": [-1, -1]})
-    assert wider.names == ("CEBPA", "KLF1", "AHR", "SPI1", "ZFP36")
-    assert wider.n_trained == 2
-    assert vocabulary.vectors is not None
-    assert wider.vectors is not None
-    np.testing.assert_array_equal(wider.vectors[:4], vocabulary.vectors)
-    with pytest.raises(ValueError, match="3 numbers, but the model was set up with vectors of 2"):
-        vocabulary.extend({"ZFP36": [0.5, 0.5, 0.5]})
-    with pytest.raises(ValueError, match="set up with no vectors"):
-        PerturbationVocabulary.from_categories(LABELS).extend(TABLE)
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,8 @@ def test_cells_among_others_are_those_of_a_view_without_a_copy(screen: Any) -> N
     for own, other in ((found.rows, expected.rows), (found.control_rows, expected.control_rows)):
         for key, rows in other.items():
             np.testing.assert_array_equal(found.gather(own[key]), expected.gather(rows))  # type: ignore[index]
-            assert list(found.batch[own[key]]) == list(expected.batch[rows])  # type: ignore[index]
+            for row, same in zip(own[key], rows, strict=True):  # type: ignore[index]
+                assert found.batches(np.array([row])).tolist() == expected.batches(np.array([same])).tolist()
     with pytest.raises(ValueError, match="`none` has no cells"):
         LabelledCells(adata, columns, "none", among=np.zeros(adata.n_obs, dtype=bool))
 

@@ -240,6 +240,25 @@ def test_what_all_baselines_say_of_the_controls_is_said_once(screen: Any, caplog
         assert "not from the same context and batch" in said[0]
 
 
+@pytest.mark.parametrize("n_own", [0, 1, 4, 5])
+def test_controls_are_those_of_the_own_batches_if_there_are_five(screen: Any, n_own: int) -> None:
+    screen = screen[(screen.obs["cell_type"] == "type_0").to_numpy()].copy()
+    control = (screen.obs["perturbation"] == "control").to_numpy()
+    batch = np.where(control, "others", "own")
+    batch[np.flatnonzero(control)[:n_own]] = "own"
+    screen.obs["batch"] = batch
+    scores = pc.tl.evaluate(
+        screen, screen[~control].copy(), batch_key="batch", metrics="mean_squared_error", progressbar=False
+    )
+    X = screen.X.toarray()
+    counted = control & (batch == "own") if n_own == 5 else control
+    for name, value in scores[scores["model"] == "NoEffect"].set_index("perturbation")["value"].items():
+        real = X[(screen.obs["perturbation"] == name).to_numpy()].mean(0)
+        assert value == pytest.approx(np.square(X[counted].mean(0) - real).mean(), rel=1e-5)
+        n_predicted = scores.loc[(scores["model"] == "NoEffect") & (scores["perturbation"] == name), "n_predicted"]
+        assert n_predicted.tolist() == [counted.sum()]
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -105,10 +105,6 @@ class CovarianceFactors:
         found[:, ~is_known] = found[~is_known].T
         return found
 
-    def forget(self) -> None:
-        """Keep nothing, because covariances have changed."""
-        self._kept, self._last = {}, None
-
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what can be computed again."""
         return {**self.__dict__, "_kept": {}, "_last": None, "_lock": None}

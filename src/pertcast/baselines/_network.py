@@ -14,6 +14,7 @@ from scvi.utils import track
 from torch import nn
 
 from pertcast._numbers import check_number, check_whole
+from pertcast._seeds import seeded
 from pertcast.baselines._base import Baseline
 from pertcast.data._matrix import gather_rows
 from pertcast.data._screen import screen_metadata_from_registry
@@ -153,8 +154,7 @@ class NetworkBaseline(Baseline):
         self.n_layers = check_whole("n_layers", n_layers)
         self.seed = check_whole("seed", seed, least=0)
         super().__init__(adata, registry)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             self.module = self._network(screen_metadata_from_registry(self.registry))
 
     def train(

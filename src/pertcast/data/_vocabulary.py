@@ -166,47 +166,6 @@ class PerturbationVocabulary:
                 part_mask[row, column] = True
         return part_ids, part_mask
 
-    def extend(self, vectors: pd.DataFrame | Mapping[str, Any]) -> PerturbationVocabulary:
-        """Return a vocabulary that also knows the perturbations of another table; the known ones keep their vectors.
-
-        Parameters
-        ----------
-        vectors
-            Name to vector, of the length of the vectors that are already there.
-
-        Raises
-        ------
-        ValueError
-            If this vocabulary has no vectors, or vectors of another length.
-        """
-        names, matrix = read_embedding(vectors, control=self._control)
-        if self._vectors is None or matrix.shape[1] != self.n_dimensions:
-            raise ValueError(
-                f"The new vectors have {matrix.shape[1]} numbers, but the model was set up with "
-                f"{f'vectors of {self.n_dimensions}' if self._vectors is not None else 'no vectors'}. Use the table "
-                "that made the vectors of `perturbation_embedding_key`."
-            )
-        table = {name: matrix[row] for row, name in enumerate(names)}
-        table |= {name: self._vectors[row] for row, name in enumerate(self._names)}
-        return PerturbationVocabulary(self.trained_names, table, control=self._control)
-
-    def to_state(self) -> dict[str, Any]:
-        """Return the vocabulary as plain strings and arrays, for a registry or a file."""
-        return {
-            "names": np.array(self._names, dtype=object),
-            "n_trained": self._n_trained,
-            "control": self._control,
-            "vectors": self._vectors,
-        }
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> PerturbationVocabulary:
-        """Rebuild a vocabulary from :meth:`to_state`."""
-        names = [str(name) for name in state["names"]]
-        vectors = state["vectors"]
-        table = None if vectors is None else dict(zip(names, np.asarray(vectors), strict=True))
-        return cls(names[: int(state["n_trained"])], table, control=str(state["control"]))
-
     def _lookup(self, unit: str, name: str, advice: str) -> int:
         """Id of a single perturbation."""
         code = self._id.get(unit)

@@ -11,6 +11,7 @@ import torch
 from scvi.model.base import BaseModelClass
 
 from pertcast._numbers import check_whole
+from pertcast._seeds import seeded
 from pertcast.data import screen_from_manager, screen_metadata_from_registry
 from pertcast.data._prediction import PredictMixin, refuse_options
 from pertcast.data._saving import NO_DATA, SavingMixin
@@ -132,8 +133,7 @@ class PopulationModel(ScreenSetupMixin, TrainingMixin, ForecastErrorMixin, Predi
             nonnegative = is_nonnegative(self._screen.X)
         metadata = screen_metadata_from_registry(self.registry)
         vectors = metadata.vocabulary.vectors
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             self.module = self._module_cls(
                 config,
                 len(metadata.var_names),

@@ -9,7 +9,9 @@ import pandas as pd
 from mudata import MuData
 
 from pertcast.data._constants import REGISTRY_KEYS
+from pertcast.data._matrix import from_file
 from pertcast.data._messages import shorten
+from pertcast.model._statistics import least_value
 
 if TYPE_CHECKING:
     from scvi.data import AnnDataManager
@@ -68,8 +70,7 @@ def check_sign(manager: AnnDataManager, *, nonnegative: bool | None) -> None:
     """
     if not nonnegative or manager._source_registry is not None:
         return
-    X = manager.get_from_registry(REGISTRY_KEYS.X)
-    least = X.min()
+    least = least_value(from_file(manager.get_from_registry(REGISTRY_KEYS.X)))
     if least < 0:
         raise ValueError(
             f"`nonnegative=True` says that expression cannot be negative, but the data go down to {least:g}. Leave "

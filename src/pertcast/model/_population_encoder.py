@@ -10,6 +10,7 @@ import torch
 from scvi.model.base import BaseModelClass
 
 from pertcast._numbers import check_whole
+from pertcast._seeds import seeded
 from pertcast.data import (
     PopulationDataModule,
     ShiftTable,
@@ -149,8 +150,7 @@ class PopulationEncoder(ScreenSetupMixin, CellMixin, GenerateMixin, SavingMixin,
             self._screen = screen_from_manager(self.adata_manager, min_cells=min_cells)
             nonnegative = is_nonnegative(self._screen.X) if nonnegative is None else nonnegative
         n_genes = len(screen_metadata_from_registry(self.registry).var_names)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             self.module = PopulationEncoderModule(self.config, n_genes, nonnegative=bool(nonnegative))
         self._description = (
             f"PopulationEncoder with representation: {representation}, n_embedding: {n_embedding}, n_hidden: {n_hidden}"

@@ -20,17 +20,31 @@ if TYPE_CHECKING:
     from pertcast.module import PopulationEncoderModule, PopulationModule
     from pertcast.representation import PrincipalComponents
 
-__all__ = ["fit_components", "fit_space", "is_nonnegative", "n_singles", "set_statistics", "training_cells"]
+__all__ = [
+    "fit_components",
+    "fit_space",
+    "is_nonnegative",
+    "least_value",
+    "n_singles",
+    "set_statistics",
+    "training_cells",
+]
 
 _MAX_CELLS = 20_000
 
 
-def is_nonnegative(X: Any) -> bool:
-    """Whether no value of a matrix is below 0; one pass over its stored values."""
+def least_value(X: Any) -> float:
+    """Smallest value of a matrix, at most 0 if it is sparse; one pass over its stored values."""
     if isinstance(X, RowsOnDisk):
-        return all(is_nonnegative(block) for _, block in X.blocks())
-    values = X if isinstance(X, np.ndarray) else X.data
-    return bool(values.size == 0 or values.min() >= 0)
+        return min((least_value(block) for _, block in X.blocks()), default=0.0)
+    if isinstance(X, np.ndarray):
+        return float(X.min(initial=np.inf))
+    return float(X.data.min(initial=0.0))  # `X.min()` would sort the values of the user
+
+
+def is_nonnegative(X: Any) -> bool:
+    """Whether no value of a matrix is below 0."""
+    return least_value(X) >= 0
 
 
 def n_singles(screen: Screen, conditions: np.ndarray | None = None) -> int:

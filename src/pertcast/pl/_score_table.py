@@ -40,9 +40,10 @@ def score_table(
     A colour is how far a row is on the way from the worst of its column, which is dark, to the best, which is bright,
     with the noise ceiling among them. Numbers of different metrics cannot be compared. The best of models and baselines
     is bold. Better is a lower ``loss`` of :func:`pertcast.tl.summarize`: where 0 or 1 is best, values that are too high
-    and too low can have the best mean without being good. A metric that is not known has no colours. Models have orange names, baselines grey, the noise ceiling blue. Models are ordered by their
-    mean colour, where what is not defined counts as the worst. A number of conditions in brackets says that the metric
-    is defined on fewer than all of them, which makes the mean one over other conditions than those of its neighbours.
+    and too low can have the best mean without being good. A metric that is not known has no colours. Models have orange
+    names, baselines grey, the noise ceiling blue. Models are ordered by their mean colour, where what is not defined
+    counts as the worst. A number of conditions in brackets says that the metric is defined on fewer than all of them,
+    which makes the mean one over other conditions than those of its neighbours.
 
     Parameters
     ----------

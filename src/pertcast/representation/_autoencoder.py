@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pertcast._seeds import seeded
 from pertcast.representation._base import Representation
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ class AutoencoderSpace(Representation):
         first = _dense(X[np.sort(rng.permutation(n_cells)[:5000])])
         self.mean.copy_(first.mean(0))
         self.spread.fill_(max(float(first.var(0, correction=0).mean().sqrt()), 1e-6))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             for layer in [*self.encoder, *self.decoder]:
                 if isinstance(layer, nn.Linear):
                     layer.reset_parameters()

@@ -90,7 +90,8 @@ def evaluate(
     dosage_key
         Column of ``obs`` with the dosage.
     batch_key
-        Column of ``obs`` with batch or donor: a condition is then compared with controls of its own batches.
+        Column of ``obs`` with batch or donor: a condition is then compared with controls of its own batches, where
+        there are at least five.
     layer
         Key of ``layers`` with the expression of ``real``, ``control`` and ``train``; ``X`` by default.
     perturbation_embedding_key

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from pertcast.data._checks import check_dosage, check_labels, check_numbers
@@ -21,8 +22,6 @@ from pertcast.data._pseudobulk import population_means
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pandas as pd
 
     from pertcast.data._matrix import Matrix
 
@@ -162,9 +161,9 @@ class LabelledCells:
         names = self._obs.index.to_numpy(dtype=object)
         order = np.argsort(names, kind="stable") if self._obs.index.is_unique else np.arange(len(cells))
 
-        self.batch = np.zeros(adata.n_obs, dtype=object)
+        self._batch, self._batches = np.zeros(adata.n_obs, dtype=np.int32), pd.Index([""])
         if columns.batch_key is not None:
-            self.batch[cells] = np.asarray(self._column(columns.batch_key).astype(str), dtype=object)
+            self._batch[cells], self._batches = pd.factorize(self._column(columns.batch_key).astype(str))
         labels, raw = check_labels(self._column(columns.perturbation_key), columns.perturbation_key)
         perturbations, code_of = canonical_names(raw, columns.control)
         perturbation, self._spellings = code_of[labels], spellings(raw, columns.control)
@@ -227,6 +226,14 @@ class LabelledCells:
     def contexts(self) -> set[str]:
         """Contexts with perturbed cells."""
         return {condition.context for condition in self.rows}
+
+    def batches(self, rows: np.ndarray) -> pd.Index:
+        """Batches of some cells, one without a batch column."""
+        return self._batches[np.unique(self._batch[rows])]
+
+    def in_batches(self, rows: np.ndarray, batches: pd.Index) -> np.ndarray:
+        """Those of some cells that are in batches with these names."""
+        return rows[np.isin(self._batch[rows], np.flatnonzero(self._batches.isin(batches)))]
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """Expression of some cells, float32 ``[n, G]``."""

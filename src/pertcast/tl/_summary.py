@@ -48,7 +48,8 @@ def summarize(
     -------
     One row for each task, metric and model: ``mean``, ``low``, ``high``, ``loss`` (NaN for a metric that is not known),
     ``n_conditions`` (those where the metric is defined), ``normalised``, ``normalised_low``, ``normalised_high`` and
-    ``reason``, which says why there is no normalised score. Baselines that are not defined on all conditions of a model are not compared with it.
+    ``reason``, which says why there is no normalised score. Baselines that are not defined on all conditions of a model
+    are not compared with it.
 
     Raises
     ------

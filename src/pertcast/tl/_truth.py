@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pertcast._numbers import check_whole
+from pertcast.data._controls import DEFAULT_MIN_CONTROLS
 from pertcast.data._messages import did_you_mean, shorten
 from pertcast.tl._labelled import LabelledCells
 
@@ -106,13 +107,12 @@ class Truth:
     def control_rows(self, condition: Condition) -> np.ndarray:
         """Rows of the controls of a condition, which the measured and every predicted side share.
 
-        They are those of its batches, or of the whole context if these have none, and at most ``max_cells``.
+        They are those of its batches, or of the whole context if these have fewer than five (as models match controls,
+        see :func:`pertcast.data.match_controls`), and at most ``max_cells``.
         """
         rows = self.controls.control_rows[condition.context]
-        if self.columns.batch_key is not None:
-            batches = set(self.real.batch[self.real.rows[condition]])
-            own = rows[[batch in batches for batch in self.controls.batch[rows]]]
-            rows = own if len(own) else rows
+        own = self.controls.in_batches(rows, self.real.batches(self.real.rows[condition]))
+        rows = own if len(own) >= DEFAULT_MIN_CONTROLS else rows
         return self.sample(rows, self.max_cells, "controls", condition.context)
 
     def control_cells(self, condition: Condition) -> AnnData:
