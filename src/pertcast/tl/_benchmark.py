@@ -82,7 +82,7 @@ def benchmark(
     n_jobs
         Number of conditions to score at once, in threads; -1 for all cores.
     seed
-        Seed of models, predictions and subsamples.
+        Seed of models (but of a partial with a seed of its own), predictions and subsamples.
     predictions
         A dict to put the predicted cells of each model (not of the baselines) into, under its name.
     progressbar
