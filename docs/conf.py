@@ -146,6 +146,12 @@ def write_thumbnails(app: Sphinx) -> None:
             folder.joinpath(f"{path.stem}.png").write_bytes(base64.b64decode(picture[1]))
 
 
+def link_tutorials(app: Sphinx, path: Path, docname: str, content: list[str]) -> None:
+    """Links of the README to the files of tutorials lead to their pages."""
+    content[0] = re.sub(r"\[([^]]+)\]\(tutorials/(\w+)\.ipynb\)", r"{doc}`\1 <tutorials/\2>`", content[0])
+
+
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", write_thumbnails)
+    app.connect("include-read", link_tutorials)
     app.connect("missing-reference", resolve_reexport)
