@@ -328,6 +328,20 @@ def test_registry_keeps_the_table_out_of_the_tensors(adata: Any, toy_model: Any)
     manager.view_registry()
 
 
+@pytest.mark.parametrize("label", ["Control", "non-targeting", "DMSO"])
+def test_labels_that_look_like_controls_are_told(
+    adata: Any, toy_model: Any, caplog: pytest.LogCaptureFixture, label: str
+) -> None:
+    screen_of(toy_model, adata)
+    assert "count as perturbed" not in caplog.text
+    labels = adata.obs["perturbation"].astype(str)
+    other = next(name for name in labels.unique() if name != "control" and "+" not in name)
+    adata.obs["perturbation"] = labels.replace({other: label})
+    screen: Any = screen_of(toy_model, adata)
+    assert f"The cells labelled '{label}' in column 'perturbation' count as perturbed" in caplog.text
+    assert label in screen.metadata.perturbations
+
+
 def test_align_genes(adata: Any, caplog: pytest.LogCaptureFixture) -> None:
     names = ["g5", "g0", "g11"]
     with caplog.at_level(logging.INFO, logger="pertcast"):

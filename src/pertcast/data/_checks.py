@@ -15,6 +15,8 @@ from pertcast.data._labels import encode_labels
 from pertcast.data._messages import close_matches, column_names, did_you_mean, shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pertcast.data._keys import ScreenKeys
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "check_numbers",
     "check_perturbations",
     "require_column",
+    "usual_controls",
 ]
 
 _USUAL_CONTROLS = frozenset(
@@ -174,7 +177,7 @@ def check_perturbations(
         largest = np.argsort(-counts, kind="stable")[:10]
         listed = ", ".join(f"{names[code]!r} ({counts[code]} cells)" for code in largest)
         more = f" and {len(names) - len(largest)} more" if len(names) > len(largest) else ""
-        usual = [name for name in names if "".join(filter(str.isalnum, name.casefold())) in _USUAL_CONTROLS]
+        usual = usual_controls(names)
         close = (usual or close_matches(control, names))[:3]
         hint = f" Did you mean control={' or control='.join(map(repr, close))}?" if close else ""
         raise ValueError(
@@ -187,6 +190,17 @@ def check_perturbations(
             "perturbed cells; check `perturbation_key`."
         )
     return is_perturbed[codes]
+
+
+def usual_controls(names: Iterable[str]) -> list[str]:
+    """Labels that screens often give to unperturbed cells, whatever their case and punctuation.
+
+    Parameters
+    ----------
+    names
+        Labels.
+    """
+    return [name for name in names if "".join(filter(str.isalnum, name.casefold())) in _USUAL_CONTROLS]
 
 
 def check_numbers(values: pd.Series, column: str, argument: str) -> np.ndarray:

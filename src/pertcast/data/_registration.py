@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pertcast.data._checks import (
     check_numbers,
     check_perturbations,
     require_column,
+    usual_controls,
 )
 from pertcast.data._constants import REGISTRY_KEYS
 from pertcast.data._controls import match_controls
@@ -25,7 +27,7 @@ from pertcast.data._factors import ScreenFactors
 from pertcast.data._fields import DosageField, ExpressionField, JointLabelField, LabelField, UnsTableField
 from pertcast.data._index import ConditionIndex
 from pertcast.data._keys import ScreenKeys
-from pertcast.data._messages import did_you_mean
+from pertcast.data._messages import did_you_mean, shorten
 from pertcast.data._predicted import check_obs_columns
 from pertcast.data._split import Part, read_split_labels, split_of_conditions
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass
 
 __all__ = ["build_fields", "check_screen", "register_anndata"]
+
+logger = logging.getLogger(__name__)
 
 
 def register_anndata(
@@ -223,6 +227,15 @@ def check_screen(adata: AnnData | MuData, keys: ScreenKeys, *, is_transfer: bool
     if is_transfer:
         return
     check_embedding(adata, keys, names)
+    others = [name for name in usual_controls(names) if name.strip() != keys.control]
+    if others:
+        logger.warning(
+            "The cells labelled %s in column %r count as perturbed, because `control` is %r. If they are controls too, "
+            "give them that label.",
+            shorten(others),
+            keys.perturbation_key,
+            keys.control,
+        )
     index = ConditionIndex.from_factors(
         ScreenFactors.from_columns(perturbation, keys.control, contexts=contexts, batch=batch, dosage=dosage)
     )
