@@ -7,6 +7,12 @@ import pytest
 import pertcast as pc
 
 QUICK: dict[str, Any] = {"enable_progress_bar": False, "accelerator": "cpu"}
+SMALL: dict[str, Any] = {"n_hidden": 16, "n_layers": 1, "set_size": 8, "n_controls": 8, "seed": 0}
+
+
+def make(screen: Any, **options: Any) -> pc.PerturbDiff:
+    pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type", batch_key="donor")
+    return pc.PerturbDiff(screen, **SMALL | options)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -16,19 +16,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import pertcast as pc
-from pertcast.model import _training as training
-from pertcast.model._dataset import anchored_dataset
-from pertcast.model._forecast import fit_forecaster
-from pertcast.model._statistics import set_statistics
 
-from .conftest import QUICK, controls_of
-
-SMALL: dict[str, Any] = {"n_hidden": 16, "n_layers": 1, "set_size": 8, "n_controls": 8, "seed": 0}
-
-
-def make(screen: Any, **options: Any) -> pc.PerturbDiff:
-    pc.PerturbDiff.setup_anndata(screen, cell_type_key="cell_type", batch_key="donor")
-    return pc.PerturbDiff(screen, **SMALL | options)
+from .conftest import QUICK, SMALL, controls_of, make
 
 
 class Kill(Callback):
@@ -52,83 +41,6 @@ def test_history_split_and_summary(screen: Any) -> None:
     assert model.split_.kind == "context"
     held = model.split_.validation
     assert not set(model.screen.index.context[held]) & set(model.screen.index.context[model.split_.train])
-
-
-def test_training_reads_the_shifts_of_all_cells_once(screen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[np.ndarray] = []
-    from_index = pc.data.ShiftTable.from_index
-
-    def noted(X: Any, index: Any, controls: Any, conditions: Any) -> pc.data.ShiftTable:
-        read.append(conditions)
-        return from_index(X, index, controls, conditions)
-
-    monkeypatch.setattr(pc.data.ShiftTable, "from_index", noted)
-    model = make(screen)
-    model.train(max_epochs=1, steps_per_epoch=1, **QUICK)
-    assert len(model.split_.validation)
-    assert len(read) == 1
-    np.testing.assert_array_equal(read[0], np.union1d(model.split_.train, model.split_.validation))
-
-
-def test_the_anchor_of_training_does_not_know_what_is_held_out(screen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training sets are anchored at their measured shifts, held-out ones at forecasts from the training part."""
-    fitted: list[tuple[np.ndarray, Any]] = []
-    datasets: list[Any] = []
-    of_statistics: list[np.ndarray] = []
-
-    def noted_fit(screen: Any, components: Any, table: Any, **options: Any) -> Any:
-        fitted.append((table.condition, fit_forecaster(screen, components, table, **options)))
-        return fitted[-1][1]
-
-    def noted_statistics(module: Any, screen: Any, table: Any, *args: Any, **options: Any) -> None:
-        of_statistics.append(table.condition)
-        set_statistics(module, screen, table, *args, **options)
-
-    def noted_dataset(*args: Any) -> Any:
-        datasets.append(anchored_dataset(*args))
-        return datasets[-1]
-
-    monkeypatch.setattr(training, "fit_forecaster", noted_fit)
-    monkeypatch.setattr(training, "set_statistics", noted_statistics)
-    monkeypatch.setattr(training, "anchored_dataset", noted_dataset)
-    model = make(screen)
-    model.train(max_epochs=1, steps_per_epoch=1, **QUICK)
-    index, train, held = model.screen.index, model.split_.train, model.split_.validation
-    assert len(held)
-    np.testing.assert_array_equal(of_statistics, [train])
-    assert [conditions.tolist() for conditions, _ in fitted] == [train.tolist(), np.union1d(train, held).tolist()]
-    assert model.forecaster_ is fitted[1][1]
-    (dataset,) = datasets
-    shifts = dict(zip(dataset.conditions.tolist(), dataset.shifts.numpy(), strict=True))
-    table = pc.data.ShiftTable.from_index(model.screen.X, index, model.screen.controls, np.union1d(train, held))
-    for row, condition in enumerate(table.condition.tolist()):
-        expected = table.shift[row]
-        if condition in held:
-            expected = fitted[0][1].shift(
-                index.parts(index.perturbation[condition]), index.dosage[condition], table.control_mean[row],
-                index.context_names[index.context[condition]], index.batch_names[index.batch[condition]],
-                n_control=int(table.n_control[row]),
-            )  # fmt: skip
-        np.testing.assert_allclose(shifts[condition], expected, atol=1e-5)
-
-
-def test_the_weights_with_the_lowest_validation_loss_are_kept(screen: Any) -> None:
-    class Noted(Callback):
-        weights: ClassVar[list[dict[str, torch.Tensor]]] = []
-
-        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-            state = pl_module.module.average.network.state_dict()
-            self.weights.append({name: value.clone() for name, value in state.items()})
-
-    model = make(screen, learning_rate=0.1)  # so high that the loss rises
-    model.train(max_epochs=6, steps_per_epoch=5, callbacks=[Noted()], early_stopping=False, **QUICK)
-    losses = model.history["validation_loss"].to_numpy(dtype=float).ravel()
-    weights = Noted.weights[-len(losses) :]  # without those of a check before training
-    best = int(losses.argmin())
-    assert best < len(losses) - 1
-    kept = model.module.average.network.state_dict()
-    assert all(torch.equal(kept[name], value) for name, value in weights[best].items())
-    assert not all(torch.equal(kept[name], value) for name, value in weights[-1].items())
 
 
 def test_making_a_model_seeds_no_gpu(screen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,23 +121,6 @@ def test_killed_and_resumed_equals_uninterrupted(screen: Any, tmp_path: Path) ->
     expected = whole.module.state_dict()
     for name, value in resumed.module.state_dict().items():
         torch.testing.assert_close(value, expected[name], atol=0, rtol=0, msg=name)
-
-
-def test_test_conditions_change_nothing(screen: Any) -> None:
-    """Perturbed cells labelled test could be anything: weights and forecasts stay the same."""
-    results: list[Any] = []
-    for factor in (1.0, 5.0):
-        adata = screen.copy()
-        test = (adata.obs["cell_type"] == "type_0") & (adata.obs["perturbation"] != "control")
-        adata.obs["split"] = np.where(test, "test", "train")
-        X = adata.X.toarray()
-        X[test.to_numpy()] *= factor
-        adata.X = X
-        pc.PerturbDiff.setup_anndata(adata, cell_type_key="cell_type", batch_key="donor", split_key="split")
-        model = pc.PerturbDiff(adata, **SMALL)
-        model.train(max_epochs=1, steps_per_epoch=3, **QUICK)
-        results.append(model.predict(controls_of(adata, "type_0"), ["pert_0"], progressbar=False).X)
-    np.testing.assert_array_equal(*results)
 
 
 def test_save_in_one_process_load_in_another(trained: pc.PerturbDiff, screen: Any, tmp_path: Path) -> None:
