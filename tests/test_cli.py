@@ -40,6 +40,13 @@ def screen() -> Any:
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory, screen: Any) -> Path:
+    path = tmp_path_factory.mktemp("data") / "screen.h5ad"
+    screen.write_h5ad(path)
+    return path
+
+
 class TestDemo:
     def test_writes_plots(self, out: Path) -> None:
         files = {path.name for path in out.iterdir()}
@@ -86,12 +93,6 @@ class TestDemo:
 
 
 class TestBenchmark:
-    @pytest.fixture(scope="class")
-    def file(self, tmp_path_factory: pytest.TempPathFactory, screen: Any) -> Path:
-        path = tmp_path_factory.mktemp("data") / "screen.h5ad"
-        screen.write_h5ad(path)
-        return path
-
     def test_writes_tables_predictions_and_plots(
         self, file: Path, tmp_path: Path, screen: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
