@@ -15,10 +15,11 @@ from the others, which is how every choice below is made::
 from __future__ import annotations
 
 from pertcast.anchor._anchor import ShiftAnchor
+from pertcast.anchor._conditions import Conditions
 from pertcast.anchor._correction import GeneCorrection
 from pertcast.anchor._errors import ForecastError, forecast_errors
 from pertcast.anchor._forecasts import Transfer
-from pertcast.anchor._kernel import ConditionKernel, Conditions
+from pertcast.anchor._kernel import ConditionKernel
 from pertcast.anchor._own_gene import OwnGene
 from pertcast.anchor._populations import Populations
 from pertcast.anchor._process import ShiftProcess

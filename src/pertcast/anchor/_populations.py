@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pertcast.anchor._kernel import Conditions
+from pertcast.anchor._conditions import Conditions
 from pertcast.anchor._query import AnchorQuery
 
 if TYPE_CHECKING:

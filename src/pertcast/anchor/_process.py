@@ -16,7 +16,7 @@ from pertcast.anchor._strength import fit_strengths, measured_alone
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pertcast.anchor._kernel import Conditions
+    from pertcast.anchor._conditions import Conditions
     from pertcast.anchor._populations import Populations
 
 __all__ = ["ShiftProcess"]

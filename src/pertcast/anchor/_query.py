@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pertcast.anchor._kernel import Conditions
+from pertcast.anchor._conditions import Conditions
 
 __all__ = ["AnchorQuery"]
 

@@ -9,7 +9,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 if TYPE_CHECKING:
-    from pertcast.anchor._kernel import Conditions
+    from pertcast.anchor._conditions import Conditions
 
 __all__ = ["fit_strengths", "measured_alone"]
 
