@@ -112,9 +112,10 @@ def set_statistics(
 
     module.log_dosage.fit(table.dosage)
     if screen.covariates is not None:
-        values = screen.covariates[screen.controls.groups.all_rows()]
-        spread = values.std(0)
-        moments = np.stack([values.mean(0), np.where(spread > 1e-6, spread, 1.0)])
+        values = screen.covariates[screen.controls.groups.all_rows()].astype(np.float64)
+        mean, spread = values.mean(0), values.std(0)
+        differs = spread > 1e-6 * np.abs(mean)  # by more than what float32 rounds
+        moments = np.stack([mean, np.where(differs, spread, np.maximum(np.abs(mean), 1.0))])
         module.covariate_moments.copy_(torch.from_numpy(moments.astype(np.float32)))
 
 
