@@ -100,6 +100,18 @@ class TestScoreTable:
         with pytest.raises(ValueError, match="No value of these metrics is defined"):
             pl.score_table(scores.assign(value=np.nan))
 
+    def test_scores_of_one_task(self, scores: pd.DataFrame) -> None:
+        both = pd.concat([scores, scores.assign(task="b", value=2 * scores["value"])])
+        with pytest.raises(ValueError, match="holds the tasks"):
+            pl.scores(both, "energy_distance")
+        one = pl.scores(scores, "energy_distance")
+        for a, b in zip(one.lines, pl.scores(both, "energy_distance", task="b").lines, strict=True):
+            np.testing.assert_allclose(2 * np.asarray(a.get_xdata()), b.get_xdata())
+        with pytest.raises(ValueError, match="no rows of the metric 'energy_distance' in task 'c'"):
+            pl.scores(both, "energy_distance", task="c")
+        with pytest.raises(ValueError, match="No value of 'energy_distance' is defined"):
+            pl.scores(scores.assign(value=np.nan), "energy_distance")
+
 
 class TestEffectHeatmap:
     def test_values_are_sizes_of_shifts_and_predicted_ones_are_framed(self, screen: dict[str, Any]) -> None:

@@ -76,7 +76,8 @@ class ScreenSetupMixin:
         categorical_covariate_keys
             Columns of ``obs`` that are part of the context.
         continuous_covariate_keys
-            Numeric columns of ``obs``.
+            Numeric columns of ``obs``, such as an age. Networks read the mean over the controls of a population, in
+            units of the spread between training controls; anchors and baselines do not use it.
         split_key
             Column of ``obs`` with ``"train"``, ``"validation"`` or ``"test"`` for each cell. Test conditions are never
             trained on.
@@ -138,7 +139,7 @@ class ScreenSetupMixin:
         categorical_covariate_keys
             Columns that are part of the context.
         continuous_covariate_keys
-            Numeric columns.
+            Numeric columns, which networks read (see :meth:`setup_anndata`).
         split_key
             Column with ``"train"``, ``"validation"`` or ``"test"`` for each cell.
         modalities
