@@ -49,6 +49,12 @@ def test_kernel_closed_form() -> None:
     np.testing.assert_allclose(found, expected / expected.sum())
 
 
+def test_kernel_knows_no_other_sources_where_most_are_at_the_target() -> None:
+    states, trust = np.array([[0.0], [0.0], [0.0], [5.0]]), np.array([1.0, 2.0, 3.0, 4.0])
+    found = source_weights(states, np.zeros(1), trust, Weighting("kernel", 0.3))
+    np.testing.assert_allclose(found, [1 / 6, 2 / 6, 3 / 6, 0])
+
+
 @pytest.mark.parametrize("scale", [0.3, 10.0])
 @pytest.mark.parametrize("trust", [np.ones(6), TRUST])
 def test_ridge_weights_predict_as_ridge_regression_does(scale: float, trust: np.ndarray) -> None:
@@ -127,3 +133,7 @@ def test_populations_are_checked(build: Callable[..., Populations]) -> None:
         Populations(**{**fields, "state": good.state[:1]})
     with pytest.raises(ValueError, match="not finite"):
         Populations(**{**fields, "shift": np.full((4, 3), np.nan)})
+    with pytest.raises(ValueError, match="A state of the controls is not finite"):
+        Populations(**{**fields, "state": good.state + np.nan})
+    with pytest.raises(ValueError, match=r"fewest are .*'n_perturbed': 0"):
+        Populations(**{**fields, "n_perturbed": np.array([4, 0, 4, 4])})

@@ -180,6 +180,27 @@ def test_moved_population_has_the_moved_mean() -> None:
     assert (gone[0] * gone[1] < 0.01 * rate * level).all()
 
 
+def test_a_gene_that_nothing_expresses_can_appear() -> None:
+    rate, level = torch.tensor([[0.5, 0.5]]), torch.zeros(1, 2)
+    after, moved = move_population(rate, level, torch.tensor([[0.0, 1.0]]))
+    torch.testing.assert_close(after * moved, torch.tensor([[0.0, 1.0]]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_what_padded_cells_hold_does_not_matter(nonnegative: bool) -> None:
+    module = make(nonnegative=nonnegative, randomise=True, anchor="shift").train()
+    tensors: Any = batch(2, 5, 6)
+    cells = torch.randn(2, 2, 5, 6, generator=generator(0)).abs()
+    mask = torch.arange(5) < torch.tensor([[3], [5]])
+    tensors |= {"mask": mask, "control_mask": mask}
+    losses = []
+    for padding in (0.0, 9.0, torch.nan):
+        control, target = cells.where(mask[..., None], padding)
+        found = module.loss({**tensors, "control": control, "X": target}, generator(1))
+        losses.append(found.loss.item())
+    assert losses == [losses[0]] * 3
+
+
 def test_one_value_moves_the_scale_of_the_noise_little() -> None:
     """The typical standard deviation against the largest value, which a single count can multiply."""
     rng = np.random.default_rng(0)

@@ -36,6 +36,20 @@ def test_clean_features_share_one_unit() -> None:
     torch.testing.assert_close(found, torch.tensor([[1.0, 1.0]]))
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_precision_does_not_depend_on_the_mean(offset: float) -> None:
+    g = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(50, 50, generator=g)).Q[:, :4]
+    cells = (torch.randn(20, 50, generator=g) * 8).round() / 8  # exact in float32, with the offset too
+    inputs = FixedInput(50, 4)
+    inputs.fit(torch.full((50,), offset), basis, torch.ones(4))
+    found = inputs.clean(cells + offset, torch.tensor(1.0))
+    torch.testing.assert_close(found.double(), cells.double() @ basis.double(), rtol=0, atol=1e-5)
+    one = torch.ones(1, 1, 1)
+    noisy = inputs.noisy(cells[None] + offset, one, 0 * one, torch.tensor(1.0))
+    torch.testing.assert_close(noisy[0], found, rtol=0, atol=1e-5)
+
+
 def test_missing_axes_leave_features_at_zero() -> None:
     inputs = FixedInput(4, 3)
     inputs.fit(torch.ones(4), torch.eye(4)[:, :3], torch.tensor([4.0, 1.0, 0.5]))

@@ -56,6 +56,18 @@ def test_coexpression_within_groups_ignores_their_means() -> None:
     np.testing.assert_allclose(table["weight"], weights, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constant_genes_have_no_edges(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x = rng.normal(10, 1, size=(60, 6)).astype(dtype)
+        x[:, 2:] = rng.uniform(5, 200, size=4)
+        x[:, 1] += x[:, 0]
+        table = pc.network.coexpression(x, list("ABCDEF"), groups=rng.integers(3, size=60))
+        assert edges_of(table) == {("A", "B"), ("B", "A")}
+        assert table["weight"].abs().max() <= 1
+
+
 def test_coexpression_without_edges() -> None:
     with pytest.raises(ValueError, match="No two genes have an absolute correlation of 0.1 or more"):
         pc.network.coexpression(np.eye(3)[:, :1].repeat(2, 1) * 0 + 1.0, ["a", "b"])

@@ -66,10 +66,13 @@ def test_parts_without_a_learned_vector_use_given_vectors_alone() -> None:
 def test_given_vectors_are_centred_and_scaled_once() -> None:
     net, torch_scaled = encoder(), encoder()
     given = torch.randn(N_ALL, 4, generator=torch.Generator().manual_seed(7))
-    expected = ((given - given.mean(0)) / given.std(correction=0)).double()
+    centred = given - given.mean(0)
+    expected = (centred / centred.square().mean().sqrt()).double()
     torch.testing.assert_close(net.vectors, expected, rtol=0, atol=1e-6)
     scaled = ConditionEncoder(N_TRAINED, N_HIDDEN, vectors=5 * given + 3)
     torch.testing.assert_close(scaled.vectors.double(), torch_scaled.vectors, rtol=0, atol=1e-5)
+    moved = ConditionEncoder(N_TRAINED, N_HIDDEN, vectors=given + 100 * torch.arange(4))  # each feature by its own
+    torch.testing.assert_close(moved.vectors.double(), torch_scaled.vectors, rtol=0, atol=1e-3)
 
 
 def test_given_parts_replace_those_of_the_ids() -> None:

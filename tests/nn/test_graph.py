@@ -38,6 +38,15 @@ def test_attention_is_the_dense_computation(n_heads: int) -> None:
     torch.testing.assert_close(layer(nodes, messages), torch.cat(outputs, 1))
 
 
+def test_attention_keeps_double_precision() -> None:
+    torch.manual_seed(0)
+    layer, messages = GraphAttention(5, 6, 2).double(), message_edges(edges(), N_GENES)
+    nodes = torch.randn(N_GENES, 5, dtype=torch.float64)
+    found = layer(nodes, messages)
+    torch.testing.assert_close(found.float(), layer.float()(nodes.float(), messages))
+    assert found.dtype == torch.float64
+
+
 def test_attention_survives_large_scores() -> None:
     layer = GraphAttention(2, 4, 2)
     found = layer(1e4 * torch.randn(N_GENES, 2), message_edges(edges(), N_GENES))

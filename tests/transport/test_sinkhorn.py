@@ -158,6 +158,15 @@ def test_padding_changes_nothing(cells: tuple[Tensor, Tensor], metric: object) -
         assert gradient[mask].abs().sum() > 0
 
 
+def test_padding_far_from_the_cells_does_not_cost_precision() -> None:
+    x, y = (torch.randn(40, 50, generator=generator(seed)) + 1000 for seed in (0, 1))
+    alone = sinkhorn_divergence(x, y, epsilon=1.0)
+    mask = torch.arange(160) < 40
+    padded = [torch.cat([cells, torch.zeros(120, 50)]) for cells in (x, y)]
+    found = sinkhorn_divergence(*padded, epsilon=1.0, x_weights=mask.float() / 40, y_weights=mask.float() / 40)
+    torch.testing.assert_close(found, alone, rtol=1e-4, atol=0)
+
+
 def test_order_of_cells_and_scale(cells: tuple[Tensor, Tensor]) -> None:
     x, y = cells
     value = sinkhorn_divergence(x, y, epsilon=0.3, tolerance=1e-8)

@@ -102,6 +102,11 @@ class Populations:
             raise ValueError(f"`cell_variance` is {self.cell_variance}; a variance is finite and at least 0.")
         if not (np.isfinite(self.shift).all() and np.isfinite(self.control_mean).all()):
             raise ValueError("A population mean is not finite. Every population needs perturbed cells and controls.")
+        if not np.isfinite(self.state).all():
+            raise ValueError("A state of the controls is not finite.")
+        least = {name: int(min(getattr(self, name), default=1)) for name in ("n_control", "n_perturbed")}
+        if min(least.values()) < 1:
+            raise ValueError(f"Every population needs a perturbed cell and a control, but the fewest are {least}.")
 
     def __len__(self) -> int:
         """Return the number of populations P."""

@@ -78,9 +78,8 @@ def source_weights(states: np.ndarray, state: np.ndarray, trust: np.ndarray, wei
     if weighting.kind == "kernel":
         distance = np.linalg.norm(states - state, axis=1)
         middle = np.median(distance)
-        if middle <= 0:
-            return uniform
-        weights = trust * np.exp(-(distance - distance.min()) / (weighting.scale * middle))
+        beyond = distance - distance.min()
+        weights = trust * (np.exp(-beyond / (weighting.scale * middle)) if middle > 0 else beyond <= 0)
         return weights / weights.sum()
     centre = uniform @ states
     centred = states - centre
@@ -90,4 +89,4 @@ def source_weights(states: np.ndarray, state: np.ndarray, trust: np.ndarray, wei
         return uniform
     noise = weighting.scale * spread * trust.mean() / trust
     alpha = np.linalg.solve(inner + np.diag(noise), centred @ (state - centre))
-    return uniform + alpha - alpha.sum() * uniform
+    return uniform + alpha  # alpha sums to 0: uniform @ centred is 0

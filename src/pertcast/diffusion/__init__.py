@@ -16,7 +16,7 @@ and z for standard normal noise::
     ancestral    x_t' = (a s'^2 / a' s^2) x_t + a' r x0_hat + s' sqrt(r) z            sample_ancestral
                  r = 1 - SNR / SNR'
     DPM++(2M)    DDIM with x0_hat extrapolated from the last two predictions          sample_dpmpp_2m
-    bridge       DDIM from data to noise and back, for each cell by itself            GaussianPath
+    bridge       the path of DDIM to noise and back, for each cell by itself          GaussianPath
 
 One training step and sampling, with a ``network(x_t, t, x0_previous) -> x0``::
 

@@ -1,9 +1,10 @@
 r"""Deterministic paths from data to noise and back, in coordinates in which a Gaussian stands still.
 
 With :math:`\rho = \alpha / (\sigma c)`, c the scale of the noise, deterministic DDIM (Song et al. 2021, Eq. 14) is the
-Euler method for :math:`d(x / \sigma) = \hat x_0 \, c \, d\rho`. Let :math:`N(\mu, v)` be a guess of the data, feature
-by feature. Its best prediction :math:`\mu + \frac{\alpha v}{\alpha^2 v + \sigma^2 c^2} (x_t - \alpha \mu)` needs no
-network; a network F adds the rest in units of what is left uncertain:
+Euler method for :math:`d(x / \sigma) = \hat x_0 \, c \, d\rho`; here the same path is followed in other coordinates.
+Let :math:`N(\mu, v)` be a guess of the data, feature by feature. Its best prediction
+:math:`\mu + \frac{\alpha v}{\alpha^2 v + \sigma^2 c^2} (x_t - \alpha \mu)` needs no network; a network F adds the rest in
+units of what is left uncertain:
 
 .. math:: \hat x_0 = \mu + \frac{\alpha v}{\alpha^2 v + \sigma^2 c^2} (x_t - \alpha \mu)
     + \sqrt{\frac{v \sigma^2 c^2}{\alpha^2 v + \sigma^2 c^2}} \, F .
@@ -34,7 +35,7 @@ __all__ = ["GaussianPath"]
 
 @dataclass(frozen=True, eq=False)
 class GaussianPath:
-    """Coordinates of noisy cells in which a Gaussian guess stands still; steps of DDIM in both directions.
+    """Coordinates of noisy cells in which a Gaussian guess stands still; the path of DDIM in both directions.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ class GaussianPath:
         return y
 
     def to_data(self, network: Callable[[Tensor, float], Tensor], y: Tensor, times: Sequence[float]) -> Tensor:
-        """Follow the network towards data: DDIM without noise, one call for each step.
+        """Follow the network towards data by steps of Euler in the angle, one call for each step.
 
         Parameters
         ----------

@@ -150,12 +150,13 @@ class DolorisModule(PopulationModule):
 
     def ends(self, network: Any, tensors: dict[str, Any], *, generator: Generator | None = None) -> BridgeEnds:
         """Describe the ends of the bridges of C conditions; a generator drops identities as in training."""
-        control, mask = tensors["control"], tensors["control_mask"][..., None]
+        mask = tensors["control_mask"][..., None]
+        control = tensors["control"].where(mask, 0)
         context = network["cells"].describe(self.input.clean(control, self.scale), tensors["control_mask"])
         target = self.encode_condition(network, tensors, generator=generator) + context
         n = mask.sum(1)
-        n_on = ((control > 0) & mask).sum(1) if self.masked else n.expand(-1, control.shape[2])
-        level = self._level((control * mask).sum(1), n_on)
+        n_on = (control > 0).sum(1) if self.masked else n.expand(-1, control.shape[2])
+        level = self._level(control.sum(1), n_on)
         given = tensors.get("detection")
         detection = (n_on / n) if given is None else given
         if self.masked:
@@ -188,7 +189,7 @@ class DolorisModule(PopulationModule):
         """
         if not self.training:
             return self.held_out_loss(tensors, generator)
-        network, target = self.network, tensors["X"]
+        network, target = self.network, tensors["X"].where(tensors["mask"][..., None], 0)
         ends = self.ends(network, tensors, generator=generator)
         source = choose_sources(tensors["control"], tensors["control_mask"], target.shape[1], generator)
         everywhere = torch.ones_like(tensors["mask"])

@@ -36,7 +36,7 @@ def move_population(rate: Tensor, level: Tensor, shift: Tensor) -> tuple[Tensor,
     >>> rate, rate * level
     (tensor([[0.7500]]), tensor([[2.]]))
     """
-    mean = rate * level
+    mean = (rate * level).clamp_min(torch.finfo(level.dtype).tiny ** 0.5)
     moved = torch.maximum(mean + shift, _LEAST_SHARE * mean)
     after = -torch.expm1(torch.log1p(-rate) * moved / mean)
     after = after.clamp(1e-6, 1 - 1e-6)

@@ -72,7 +72,7 @@ class FixedInput(nn.Module):
 
     def clean(self, cells: Tensor, scale: Tensor) -> Tensor:
         """Input features of cells without noise, [..., K] to [..., F]; the scale of the data is not needed."""
-        return (self._scores(cells) - self._scores(self.mean)) / self.variance.max().sqrt()
+        return self._scores(cells, self.mean) / self.variance.max().sqrt()
 
     def noisy(self, cells: Tensor, alpha: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
         r"""Input features of noisy cells in the units of the representation, [B, M, K] to [B, M, F].
@@ -87,11 +87,11 @@ class FixedInput(nn.Module):
             Scale c of the data, scalar.
         """
         spread = (alpha.square() * self.variance + (sigma * scale).square()).sqrt()
-        return (self._scores(cells) - alpha * self._scores(self.mean)) / spread
+        return self._scores(cells, alpha * self.mean) / spread
 
-    def _scores(self, cells: Tensor) -> Tensor:
+    def _scores(self, cells: Tensor, centre: Tensor) -> Tensor:
         with torch.autocast(self.axes.device.type, enabled=False):
-            return cells.to(self.axes.dtype) @ self.axes
+            return (cells.to(self.axes.dtype) - centre) @ self.axes
 
 
 class LearnedInput(nn.Module):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["coexpression"]
 
 _BLOCK_VALUES = 2**23
-_MIN_VARIANCE = 1e-12
+_ROUNDING = 1e-10
+"""Variance, as a share of the mean square, that cannot be told from rounding."""
 
 
 def coexpression(
@@ -24,8 +25,9 @@ def coexpression(
 ) -> pd.DataFrame:
     """Join each gene to the genes that correlate with it most, by absolute Pearson correlation over cells.
 
-    Correlations are computed for a block of genes at a time, and sparse data stay sparse: the memory is that of the
-    data and of 2^23 correlations.
+    Correlations are computed for a block of genes at a time, and sparse data stay sparse: the memory is that of 2^23
+    correlations and of a few copies of the data in float64. Genes whose standard deviation is less than a
+    hundred-thousandth of their size are constant and have no edges.
 
     Parameters
     ----------
@@ -67,8 +69,9 @@ def coexpression(
     member = sp.csr_array((np.ones(n), (code, np.arange(n))), shape=(code.max() + 1, n))
     size = np.asarray(member.sum(1)).ravel()
     mean = _dense(member @ values) / size[:, None]
-    variance = np.asarray((values * values).sum(0)).ravel() - size @ mean**2
-    usable = variance > _MIN_VARIANCE * n
+    squares = np.asarray((values * values).sum(0)).ravel()
+    variance = squares - size @ mean**2
+    usable = variance > _ROUNDING * squares
     scale = np.where(usable, 1 / np.sqrt(np.where(usable, variance, 1)), 0.0)
 
     n_kept = min(n_edges, n_genes - 1)
@@ -76,7 +79,7 @@ def coexpression(
     for first in range(0, n_genes, step):
         block = slice(first, first + step)
         products = _dense(values[:, block].T @ values) - (mean[:, block] * size[:, None]).T @ mean
-        correlation = products * scale[block, None] * scale
+        correlation = np.clip(products * scale[block, None] * scale, -1, 1)
         rows = np.arange(len(correlation))
         correlation[rows, rows + first] = 0
         strength = np.abs(correlation).round(9)

@@ -72,8 +72,8 @@ class ConditionEncoder(nn.Module):
         self.register_buffer("seen", torch.ones(max(n_trained, 1), dtype=torch.bool))
         self.project = None
         if vectors is not None:
-            scale = vectors.std(correction=0).clamp_min(1e-6)
-            self.register_buffer("vectors", (vectors - vectors.mean(0)) / scale)
+            centred = vectors - vectors.mean(0)
+            self.register_buffer("vectors", centred / centred.std(correction=0).clamp_min(1e-6))
             self.project = nn.Linear(vectors.shape[1], n_hidden)
         self.part: nn.Module = nn.Sequential(
             nn.Linear(n_hidden + 1, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden)

@@ -94,7 +94,9 @@ class GraphAttention(nn.Module):
         [G, n_out].
         """
         sender, receiver = edges
-        projected = self.project(nodes).float().unflatten(-1, (self.n_heads, -1))  # sums over edges need the precision
+        projected = self.project(nodes)
+        projected = projected.to(torch.promote_types(projected.dtype, torch.float32))  # sums over edges need it
+        projected = projected.unflatten(-1, (self.n_heads, -1))
         scores = (projected * self.send).sum(-1)[sender] + (projected * self.receive).sum(-1)[receiver]
         scores = F.leaky_relu(scores, 0.2)
         index = receiver[:, None].expand_as(scores)

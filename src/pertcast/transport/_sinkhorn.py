@@ -168,9 +168,11 @@ def sinkhorn_divergence(
 
 
 def _without_padding(x: Tensor, weights: Tensor | None, name: str) -> Tensor:
-    """Cells with zeros in place of those of weight 0."""
+    """Cells with the mean of the others in place of those of weight 0, so that these do not move the centre."""
     if weights is None:
         return x
     if weights.shape != x.shape[:-1]:
         raise ValueError(f"`{name}` has shape {tuple(weights.shape)}; {tuple(x.shape[:-1])} is needed for these cells.")
-    return x.where((weights != 0)[..., None], 0)
+    real = (weights != 0)[..., None]
+    mean = x.detach().where(real, 0).sum(-2, keepdim=True) / real.sum(-2, keepdim=True).clamp_min(1)
+    return x.where(real, mean)
