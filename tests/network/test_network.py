@@ -57,10 +57,10 @@ def test_coexpression_within_groups_ignores_their_means() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_constant_genes_have_no_edges(dtype: type) -> None:
+def test_constant_genes_have_no_edges(dtype: Any) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        x = rng.normal(10, 1, size=(60, 6)).astype(dtype)
+        x: np.ndarray = rng.normal(10, 1, size=(60, 6)).astype(dtype)
         x[:, 2:] = rng.uniform(5, 200, size=4)
         x[:, 1] += x[:, 0]
         table = pc.network.coexpression(x, list("ABCDEF"), groups=rng.integers(3, size=60))

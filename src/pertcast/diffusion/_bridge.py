@@ -3,8 +3,8 @@ r"""Deterministic paths from data to noise and back, in coordinates in which a G
 With :math:`\rho = \alpha / (\sigma c)`, c the scale of the noise, deterministic DDIM (Song et al. 2021, Eq. 14) is the
 Euler method for :math:`d(x / \sigma) = \hat x_0 \, c \, d\rho`; here the same path is followed in other coordinates.
 Let :math:`N(\mu, v)` be a guess of the data, feature by feature. Its best prediction
-:math:`\mu + \frac{\alpha v}{\alpha^2 v + \sigma^2 c^2} (x_t - \alpha \mu)` needs no network; a network F adds the rest in
-units of what is left uncertain:
+:math:`\mu + \frac{\alpha v}{\alpha^2 v + \sigma^2 c^2} (x_t - \alpha \mu)` needs no network; a network F adds the rest
+in units of what is left uncertain:
 
 .. math:: \hat x_0 = \mu + \frac{\alpha v}{\alpha^2 v + \sigma^2 c^2} (x_t - \alpha \mu)
     + \sqrt{\frac{v \sigma^2 c^2}{\alpha^2 v + \sigma^2 c^2}} \, F .
