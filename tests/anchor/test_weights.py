@@ -88,10 +88,13 @@ def test_a_lost_gene_is_lost_and_no_more() -> None:
     lost = response(np.ones(1), control, sources, -sources, nonnegative=True)
     np.testing.assert_allclose(lost, -3, rtol=2e-3)
     assert -3 <= response(np.ones(1), control, sources, -9 * sources, nonnegative=True) < -2.99
-    # A source with a negative weight says nothing about the share that is kept.
-    weights, both = np.array([2.0, -1.0]), np.array([[2.0], [2.0]])
-    found = response(weights, control, both, np.array([[-1.0], [5.0]]), nonnegative=True)
-    np.testing.assert_allclose(found, -1.5, rtol=2e-3)
+
+
+def test_an_extrapolated_decrease_starts_at_zero() -> None:
+    weights, level = np.array([2.0, -1.0]), np.array([3.0])
+    for change in (-2.001, -1.999, -1.9):
+        found = response(weights, level, np.full((2, 1), 3.0), np.array([[-1.0], [change]]), nonnegative=True)
+        np.testing.assert_allclose(found, -2 - change, rtol=1e-3)
 
 
 def test_gene_features_by_hand(build: Callable[..., Populations]) -> None:

@@ -55,9 +55,8 @@ def response(
     shift = weights @ shifts
     if not nonnegative:
         return shift
-    positive = np.maximum(weights, 0)
-    falls = share_of_expression(np.minimum(positive @ shifts, 0), control, positive @ sources)
-    return np.where(shift < 0, falls, shift)
+    positive = np.maximum(weights, 0)  # an extrapolation has negative weights, of which no level can be made
+    return share_of_expression(shift, control, positive @ sources / positive.sum())
 
 
 def share_of_expression(shift: np.ndarray, control: np.ndarray, level: np.ndarray) -> np.ndarray:
