@@ -128,6 +128,17 @@ def test_absent_features_stay_0_and_keep_their_noise() -> None:
     torch.testing.assert_close(back, x)  # a constant slope has no error of discretisation
 
 
+@pytest.mark.parametrize("t", [0.2, 0.5, 0.9])
+def test_absent_features_are_pure_noise_on_the_way(t: float) -> None:
+    y = torch.tensor([[[1.0, -2.0], [0.5, 3.0]]], dtype=torch.float64)
+    mask = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]], dtype=torch.float64)
+    time = torch.tensor(t, dtype=torch.float64)
+    alpha, noise = SCHEDULE.alpha(time).item(), 1.5 * SCHEDULE.sigma(time).item()
+    first, second = math.sqrt(0.5 * alpha**2 + noise**2), math.sqrt(2 * alpha**2 + noise**2)
+    expected = [[[0.3 * alpha + first, -2 * noise], [0.5 * noise, 0.3 * alpha + 3 * second]]]
+    torch.testing.assert_close(path(mask=mask).cells(y, t), torch.tensor(expected, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("schedule", [CosineSchedule(), LinearSchedule()])
 def test_aim_is_the_prediction_of_the_data(schedule: CosineSchedule | LinearSchedule) -> None:
     """Put into the formula of the prediction, the wanted output gives the cells back."""

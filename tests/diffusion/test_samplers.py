@@ -220,6 +220,25 @@ def test_ancestral_step_is_the_conditional_of_the_joint_gaussian(schedule: Noise
         assert x.item() == pytest.approx(mean + sd * z, rel=1e-12)
 
 
+@pytest.mark.parametrize("eta", [0.25, 0.5, 1.0])
+def test_ddim_step_is_that_of_the_paper(schedule: NoiseSchedule, eta: float) -> None:
+    # Song et al. 2021, Eq. 12 with the standard deviation of Eq. 16; their alpha is the square of ours.
+    grid, x0, x_t, z = torch.tensor([0.6, 0.35], dtype=torch.float64), 1.3, -0.7, 0.4
+    now, then = schedule.alpha(grid).square().tolist()
+    sd = eta * math.sqrt((1 - then) / (1 - now)) * math.sqrt(1 - now / then)
+    epsilon = (x_t - math.sqrt(now) * x0) / math.sqrt(1 - now)
+    expected = math.sqrt(then) * x0 + math.sqrt(1 - then - sd**2) * epsilon + sd * z
+    x = sample_ddim(
+        lambda x, t, previous: torch.full_like(x, x0),
+        torch.full((1, 1, 1), x_t, dtype=torch.float64),
+        grid,
+        schedule,
+        eta=eta,
+        noise_fn=lambda step, like: torch.full_like(like, z),
+    )
+    assert x.item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_ddim_with_full_noise_is_ancestral_sampling(schedule: NoiseSchedule, generator: torch.Generator) -> None:
     data = Gaussian(schedule)
     x_T = torch.randn(1, 20, 3, generator=generator, dtype=torch.float64)

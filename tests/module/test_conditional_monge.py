@@ -52,6 +52,17 @@ class TestContextEncoder:
         touched = (jacobian.abs().sum((0, 2)) > 0).tolist()
         assert touched == [False] * 4 + [True] * 2 + [False]
 
+    def test_columns_of_given_vectors_have_one_unit(self) -> None:
+        vectors = torch.tensor([[0.0, 10.0, 7.0], [2.0, 70.0, 7.0]])
+        encoder = ContextEncoder(2, n_embedding=3, n_dosage=1, vectors=vectors)
+        layer: Any = encoder.part
+        with torch.no_grad():
+            layer.weight.copy_(torch.eye(3))
+            layer.bias.zero_()
+            found = encoder.part_vectors(torch.tensor([[0, 1]]))[0]
+        expected = nn.functional.gelu(torch.tensor([[-1.0, -1.0, 0.0], [1.0, 1.0, 0.0]]))
+        torch.testing.assert_close(found, expected)
+
     def test_without_vectors_untrained_parts_are_zero(self) -> None:
         encoder = ContextEncoder(3, n_embedding=4, n_dosage=1)
         encoder.set_seen(torch.tensor([0, 2]))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pertcast.module import BridgeEnds, DolorisConfig, DolorisModule, SampleRequest
 from pertcast.module._doloris_masks import move_population, nearest_rates, switch_genes
+from pertcast.module._doloris_network import BridgeNetwork
 
 
 def generator(seed: int) -> torch.Generator:
@@ -119,6 +120,93 @@ def test_loss_counts_expressed_genes_only() -> None:
     alpha, sigma = module.noise.alpha(t), module.noise.sigma(t)
     expected = (alpha * sigma * noise).square().mean()  # posterior mean of N(1, 1) minus 1, for a cell at 1
     assert first.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_certain_guess_misses_by_its_distance_in_units_of_the_scale() -> None:
+    """Without variance the network counts for nothing: cells are taken for the levels of their side."""
+    module = make(n_genes=2, anchor="shift").train()
+    module.scale.fill_(2.0)
+    module.level.copy_(torch.tensor([2.0, -1.0]))
+    module.variance.fill_(1e-10)
+    control = torch.tensor([[[1.0, 0.0], [2.0, 4.0], [6.0, 2.0]]])
+    target = torch.tensor([[[4.0, 1.0], [3.0, 5.0], [0.0, 0.0]]])
+    shift = {"shift": torch.tensor([[0.5, -1.0]])}
+    found = module.loss({**batch(1, 3, 2), **shift, "control": control, "X": target}, generator(0)).extra_metrics
+    level = torch.tensor([(9 + 5 * 2) / 8, (6 - 5 * 1) / 8])
+    moved = torch.tensor([2.375 + 0.5, 0.125 - 1.0])
+    assert found["source"].item() == pytest.approx((control - level).square().mean().item() / 4, rel=1e-3)
+    assert found["target"].item() == pytest.approx((target - moved).square().mean().item() / 4, rel=1e-3)
+
+
+def test_a_denoiser_that_knows_the_cells_has_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All cells at 3 under the guess N(1, 0.5), with noise of scale 2: x0 = 3 solves for the output."""
+    module = make(n_genes=2)
+    module.scale.fill_(2.0)
+    module.variance.fill_(0.5)
+
+    def knowing(network: Any, x_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor, conditions: Any) -> Tensor:
+        total = 0.5 * alpha**2 + 4 * sigma**2
+        guess = 1 + 0.5 * alpha / total * (x_t - alpha)
+        return (3 - guess) / (2 * sigma * (0.5 / total) ** 0.5)
+
+    monkeypatch.setattr(module, "_slope", knowing)
+    cells, mask = torch.full((2, 50, 2), 3.0), torch.ones(2, 50, dtype=torch.bool)
+    error = module._error(module.network, cells, mask, torch.ones(2, 2), (torch.zeros(2, 32),), generator(0))
+    assert error.item() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("control", "expected"),
+    [
+        # 5 / 3 above the levels on average: 2 + 5 * 8 / 3 over 6 cells, and 10 + 5 * 14 / 3 over 7
+        ([[2.0, 5.0], [0.0, 5.0]], [23 / 9, 100 / 21]),
+        # 2.1 below: no less than a tenth of a level is typical
+        ([[0.1, 0.3], [0.0, 0.3]], [0.6 / 6, 5.1 / 7]),
+        # no gene is expressed: the levels of training
+        ([[0.0, 0.0], [0.0, 0.0]], [1.0, 3.0]),
+    ],
+)
+def test_levels_are_drawn_to_those_of_training(control: list[list[float]], expected: list[float]) -> None:
+    module = make(n_genes=2, nonnegative=True, zeros="switch")
+    module.level.copy_(torch.tensor([1.0, 3.0]))
+    with torch.no_grad():
+        ends = module.ends(module.network, {**batch(1, 2, 2), "control": torch.tensor([control])})
+    torch.testing.assert_close(ends.level, torch.tensor([expected]))
+    torch.testing.assert_close(ends.moved, ends.level)
+
+
+def test_levels_of_all_cells_have_no_offset() -> None:
+    module = make(n_genes=2)
+    module.level.copy_(torch.tensor([1.0, 3.0]))
+    control = torch.tensor([[[2.0, -5.0], [0.0, -5.0]]])
+    with torch.no_grad():
+        ends = module.ends(module.network, {**batch(1, 2, 2), "control": control})
+    torch.testing.assert_close(ends.level, torch.tensor([[(2 + 5) / 7, (-10 + 15) / 7]]))
+
+
+def test_one_more_control_expresses_genes_as_training_does() -> None:
+    module = make(n_genes=2, nonnegative=True, zeros="switch")
+    module.fit_levels(torch.ones(2), torch.ones(2), torch.tensor([0.2, 0.9]), torch.zeros(1, 2))
+    given: dict[str, Any] = {**batch(1, 2, 2), "control": torch.tensor([[[2.0, 5.0], [0.0, 5.0]]])}
+    with torch.no_grad():
+        counted = module.ends(module.network, given)
+        told = module.ends(module.network, {**given, "detection": torch.tensor([[0.25, 0.75]])})
+    torch.testing.assert_close(counted.log_odds.sigmoid(), torch.tensor([[1.2 / 3, 2.9 / 3]]))
+    torch.testing.assert_close(told.log_odds.sigmoid(), torch.tensor([[0.7 / 3, 2.4 / 3]]))
+
+
+def test_perturbed_cells_get_the_slope_of_controls_and_what_the_target_head_adds() -> None:
+    torch.manual_seed(0)
+    network = BridgeNetwork(4, 3, n_hidden=8, n_layers=1)
+    last: Any = network.target[-1]
+    with torch.no_grad():
+        torch.nn.init.normal_(network.out.weight)
+        last.bias.fill_(0.5)
+        features, t, source, target = torch.randn(5, 4), torch.rand(5), torch.randn(5, 8), torch.randn(5, 8)
+        control, perturbed = network(features, t, source), network(features, t, source, target)
+        added = 0.5 * network.out.weight.sum(1)
+    assert control.abs().max() > 0.05
+    torch.testing.assert_close(perturbed - control, added.expand(5, 3), atol=1e-5, rtol=1e-5)
 
 
 def test_masks_are_those_of_the_condition() -> None:

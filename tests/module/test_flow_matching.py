@@ -62,6 +62,17 @@ def test_solvers_have_their_growth_factors(n_steps: int, monkeypatch: pytest.Mon
         torch.testing.assert_close(moved, x * factor**n_steps)
 
 
+@pytest.mark.parametrize("n_steps", [1, 2, 5])
+def test_solvers_follow_a_velocity_that_changes_with_time(n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On dx/dt = t Heun is exact, and Euler a sum of left ends."""
+    anything: Any = None
+    for solver, way in (("euler", (n_steps - 1) / (2 * n_steps)), ("heun", 0.5)):
+        module = make(solver=solver)
+        monkeypatch.setattr(module, "velocity", lambda network, x, t, *rest: t[:, None, None].expand_as(x))
+        moved = module.flow(None, torch.zeros(2, 5, 6), None, anything, anything, n_steps=n_steps)
+        torch.testing.assert_close(moved, torch.full((2, 5, 6), way))
+
+
 def test_untrained_flow_stays_at_the_moved_controls(request_of_two: SampleRequest) -> None:
     generators = [generator(0), generator(1)]
     still = make().sample(request_of_two, n_steps=3, generators=generators)
@@ -79,6 +90,61 @@ def test_loss_is_the_squared_displacement_before_training(tensors: dict[str, Ten
     per_set = [difference[i][batch["mask"][i]].mean() for i in range(4)]
     assert module.loss(batch, generator(0)).loss.item() == pytest.approx(float(torch.stack(per_set).mean()), rel=1e-5)
     assert set(module.eval().loss(batch, generator(0)).extra_metrics) == {"energy"}
+
+
+def test_loss_pairs_cells_in_their_order_on_a_line(tensors: dict[str, Tensor]) -> None:
+    """Two clusters on each side; the velocity starts at 0, so the loss is the sorted displacement over 2 squared."""
+    module = make(n_genes=1).train()
+    module.scale.fill_(2.0)
+    control, target = torch.tensor([10.0, 0.0, 11.0, 1.0]), torch.tensor([2.0, 14.0, 1.0, 12.0])
+    batch = tensors | {
+        "control": control.view(1, 4, 1).repeat(4, 1, 1),
+        "X": target.view(1, 4, 1).repeat(4, 1, 1),
+        "mask": all_real(4, 4),
+        "control_mask": all_real(4, 4),
+        "shift": torch.zeros(4, 1),
+    }
+    for seed in range(3):
+        # 0 to 1, 1 to 2, 10 to 12 and 11 to 14
+        expected = (1 + 1 + 4 + 9) / 4 / 4
+        assert module.loss(batch, generator(seed)).loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_time_runs_from_the_control_to_the_perturbed_cell(
+    tensors: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, seen = make(n_genes=1).train(), []
+
+    def watched(network: Any, x_t: Tensor, t: Tensor, *rest: Any) -> Tensor:
+        seen.append((x_t, t))
+        return torch.zeros_like(x_t)
+
+    monkeypatch.setattr(module, "velocity", watched)
+    batch = tensors | {
+        "control": torch.full((4, 2, 1), 3.0),
+        "X": torch.full((4, 5, 1), 7.0),
+        "mask": all_real(4, 5),
+        "control_mask": all_real(4, 2),
+        "shift": torch.zeros(4, 1),
+    }
+    module.loss(batch, generator(0))
+    x_t, t = seen[0]
+    assert (t - 0.5).abs().max() > 0.05, "in the middle both directions agree"
+    torch.testing.assert_close(x_t, (3 + 4 * t)[:, None, None].expand(4, 5, 1))
+
+
+def test_held_out_loss_is_in_units_of_the_scale_and_of_one_gene(tensors: dict[str, Tensor]) -> None:
+    """All controls at 1 and all targets at 4 in four genes: the distance is 2 * 3 * sqrt(4)."""
+    module = make(n_genes=4)
+    module.scale.fill_(2.0)
+    batch = tensors | {
+        "control": torch.full((4, 3, 4), 1.0),
+        "X": torch.full((4, 5, 4), 4.0),
+        "mask": all_real(4, 5),
+        "control_mask": all_real(4, 3),
+        "shift": torch.zeros(4, 4),
+    }
+    assert module.loss(batch, generator(0)).loss.item() == pytest.approx(2 * 3 * 2 / 2 / 2, rel=1e-5)
 
 
 def test_learns_the_monge_map_of_gaussians() -> None:

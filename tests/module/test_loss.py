@@ -151,3 +151,19 @@ def test_the_network_sees_noisy_cells_in_the_units_of_the_data(
     assert float(scale) == 2.0
     assert noise.abs().max() < 5
     assert 0.7 < noise.std() < 1.3
+
+
+@pytest.mark.parametrize(("drawn", "expected"), [(0.0, 1e-3), (0.3, 0.3), (0.9, 0.9)])
+def test_times_are_uniform_down_to_a_thousandth(
+    make_module: MakeModule,
+    tensors: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    drawn: float,
+    expected: float,
+) -> None:
+    module, seen = make_module(noise_share=0.0).train(), []
+    network: Any = module.network
+    network["cells"].register_forward_pre_hook(lambda _, given: seen.append(given[3]))
+    monkeypatch.setattr(torch, "rand", lambda *size, **options: torch.full(torch.zeros(*size).shape, drawn))
+    module.loss(tensors, generator())
+    torch.testing.assert_close(seen[0], torch.full((4,), expected))

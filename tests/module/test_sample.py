@@ -62,6 +62,17 @@ def test_the_network_answers_in_units_of_the_data_scale(make_module: MakeModule,
     torch.testing.assert_close(sample(module, request_of_two), expected, rtol=0, atol=1e-5)
 
 
+def test_without_an_anchor_the_answer_is_in_units_of_the_data_scale(
+    make_module: MakeModule, request_of_two: SampleRequest
+) -> None:
+    module = make_module(anchor="none")
+    average: Any = module.average.network
+    with torch.no_grad():
+        average["cells"].out.weight.zero_()
+        average["cells"].out.bias.fill_(0.7)
+    torch.testing.assert_close(sample(module, request_of_two), torch.full((2, 5, 6), 0.7 * 2.0))
+
+
 def test_principal_components_carry_the_moved_source(make_module: MakeModule, request_of_two: SampleRequest) -> None:
     module = make_module(representation="pca", n_latent=4, nonnegative=False)
     space = module.representation
@@ -147,6 +158,22 @@ def test_guidance_extrapolates_from_the_empty_condition(make_module: MakeModule,
     empty = sample(module, request_of_two, n_steps=1)
     torch.testing.assert_close(guided, 2.5 * plain - 1.5 * empty, rtol=0, atol=1e-4)
     assert (plain - empty).abs().max() > 1e-3
+
+
+def test_guided_cells_stay_possible_at_every_step(
+    make_module: MakeModule, request_of_two: SampleRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1 with and 2 without the condition make 1 - 3 * 1, and 2 with and 1 without 2 + 3 * 1."""
+    module, seen = make_module(), []
+    with_condition, without = torch.tensor([1.0, 2.0] * 3), torch.tensor([2.0, 1.0] * 3)
+    both = torch.stack([with_condition, with_condition, without, without])[:, None].expand(4, 5, 6)
+    monkeypatch.setattr(module, "predict_x0", lambda *given: both)
+    found = sample(module, request_of_two, n_steps=2, w=3.0, callback=lambda *given: seen.append(given[3]))
+    assert len(seen) == 2
+    expected = torch.tensor([0.0, 5.0] * 3).expand(2, 5, 6)
+    for x0 in seen:
+        torch.testing.assert_close(x0, expected)
+    torch.testing.assert_close(found, 2.0 * expected)
 
 
 def test_without_guidance_the_empty_condition_is_not_used(

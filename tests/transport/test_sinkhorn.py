@@ -8,7 +8,14 @@ import ot
 import pytest
 import torch
 
-from pertcast.transport import entropic_cost, entropic_self_cost, pairwise_cost, sinkhorn_cost, sinkhorn_divergence
+from pertcast.transport import (
+    entropic_cost,
+    entropic_plan,
+    entropic_self_cost,
+    pairwise_cost,
+    sinkhorn_cost,
+    sinkhorn_divergence,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,6 +172,21 @@ def test_padding_far_from_the_cells_does_not_cost_precision() -> None:
     padded = [torch.cat([cells, torch.zeros(120, 50)]) for cells in (x, y)]
     found = sinkhorn_divergence(*padded, epsilon=1.0, x_weights=mask.float() / 40, y_weights=mask.float() / 40)
     torch.testing.assert_close(found, alone, rtol=1e-4, atol=0)
+
+
+def test_an_easy_problem_does_not_end_a_hard_one_beside_it(cells: tuple[Tensor, Tensor]) -> None:
+    hard = pairwise_cost(cells[0][:17], cells[1], "sqeuclidean")
+    both = torch.stack([torch.zeros_like(hard), hard])
+    epsilon, tolerance = 1.0, 1e-8
+    alone = entropic_cost(hard, epsilon=epsilon, tolerance=tolerance)
+    together = entropic_cost(both, epsilon=epsilon, tolerance=tolerance)
+    torch.testing.assert_close(together, torch.stack([torch.zeros_like(alone), alone]), atol=1e-8, rtol=0)
+    plan = entropic_plan(both, epsilon=epsilon, tolerance=tolerance)
+    torch.testing.assert_close(plan.sum(-1), torch.full((2, 17), 1 / 17, dtype=torch.float64), atol=1e-8, rtol=0)
+    own = pairwise_cost(cells[1], cells[1], "sqeuclidean")
+    pair = entropic_self_cost(torch.stack([torch.zeros_like(own), own]), epsilon=epsilon, tolerance=tolerance)
+    expected = torch.stack([torch.zeros_like(alone), entropic_self_cost(own, epsilon=epsilon, tolerance=tolerance)])
+    torch.testing.assert_close(pair, expected, atol=1e-9, rtol=0)
 
 
 def test_order_of_cells_and_scale(cells: tuple[Tensor, Tensor]) -> None:
