@@ -121,3 +121,37 @@ def test_negative_expression_is_refused(control: np.ndarray) -> None:
 def test_no_controls_are_refused(control: np.ndarray) -> None:
     with pytest.raises(ValueError, match="`control` holds no cells"):
         Hurdle(control[:0])
+
+
+def test_quantiles_in_the_middle_of_each_cell_are_the_measured_values(control: np.ndarray) -> None:
+    hurdle = Hurdle(control)
+    gene = int(np.argmax((control > 0).sum(0)))
+    values = np.sort(control[control[:, gene] > 0, gene])[::-1]
+    middles = (np.arange(len(values)) + 0.5) / len(values)
+    np.testing.assert_allclose(hurdle._quantiles(middles, np.full(len(values), gene)), values, rtol=1e-5)
+
+
+def test_cells_that_are_alike_express_a_gene_at_random(control: np.ndarray) -> None:
+    n = 400
+    same = np.tile(control.mean(0), (n, 1)).astype(np.float32)
+    found = Hurdle(control).apply(same, np.random.default_rng(0)) > 0
+    position = np.arange(n) / (n - 1) - 0.5
+    of_expressing = found.T @ position / found.sum(0)
+    assert np.abs(of_expressing).mean() < 0.1  # 0.25 and more if the first or the last ones did
+    assert np.abs(np.corrcoef(found[:, found.std(0) > 0].T) - np.eye((found.std(0) > 0).sum())).mean() < 0.1
+
+
+def test_what_is_special_of_a_gene_is_forgotten_as_its_mean_moves_away(control: np.ndarray) -> None:
+    n = len(control)
+    wide, narrow = np.zeros((2, n), dtype=np.float32)
+    wide[: n // 10], narrow[: n // 5] = 2.0, 1.0  # the same mean, one of half as many cells
+    hurdle = Hurdle(np.column_stack([control, wide, narrow]))
+
+    def apart(factor: float) -> float:
+        means = np.append(control.mean(0), [0.2 * factor, 0.2 * factor])
+        first, second = hurdle.expressing(means)[-2:]
+        return float(np.log(-np.log1p(-second)) - np.log(-np.log1p(-first)))
+
+    at_home = np.log(np.log(0.8) / np.log(0.9))
+    for factor in (1.0, 1.5, 3.0, 1 / 3):
+        np.testing.assert_allclose(apart(factor), at_home * np.exp(-abs(np.log(factor))), rtol=1e-5)
