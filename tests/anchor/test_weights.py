@@ -114,10 +114,44 @@ def test_gene_features_by_hand(build: Callable[..., Populations]) -> None:
 def test_a_correction_learns_a_rule_that_genes_share() -> None:
     features = [RNG.normal(size=(300, 2)) for _ in range(3)]
     rule = [np.where(x[:, 0] > 0, 1.0, -0.5) for x in features]
-    fit = GeneCorrection(seed=0).fit(features, rule, [1.0, 1.0, 1.0])
+    fit = GeneCorrection().fit(features, rule, [1.0, 1.0, 1.0])
     np.testing.assert_allclose(fit.predict(np.array([[1.0, 0.0], [-1.0, 0.0]])), [1.0, -0.5], atol=0.02)
-    ignored = GeneCorrection(seed=0).fit(features, [rule[0], rule[1], 9 * rule[2]], [1.0, 1.0, 0.0])
+    ignored = GeneCorrection().fit(features, [rule[0], rule[1], 9 * rule[2]], [1.0, 1.0, 0.0])
     np.testing.assert_allclose(ignored.predict(np.array([[1.0, 0.0]])), [1.0], atol=0.02)
+
+
+@pytest.mark.parametrize("max_rows", [200_000, 300])
+def test_corrections_do_not_depend_on_the_order_of_genes_and_populations(
+    monkeypatch: pytest.MonkeyPatch, max_rows: int
+) -> None:
+    monkeypatch.setattr("pertcast.anchor._correction._MAX_ROWS", max_rows)
+    features = RNG.normal(size=(6, 150, 3))
+    residuals, weights = features[:, :, 0] * features[:, :, 1] + RNG.normal(size=(6, 150)), RNG.uniform(1, 9, size=6)
+    genes, populations = RNG.permutation(150), RNG.permutation(6)
+    asked = RNG.normal(size=(50, 3))
+    found = GeneCorrection().fit(list(features), list(residuals), list(weights)).predict(asked)
+    features, residuals = features[populations][:, genes], residuals[populations][:, genes]
+    moved = GeneCorrection().fit(list(features), list(residuals), list(1e-6 * weights[populations])).predict(asked)
+    np.testing.assert_allclose(moved, found, rtol=1e-9)
+    assert found.std() > 0.1
+
+
+def test_the_weight_of_a_population_is_how_often_it_counts() -> None:
+    features = [RNG.integers(0, 4, size=(10_000, 2)).astype(float) for _ in range(2)]
+    residuals = [RNG.normal(size=10_000) + x[:, 0] * factor for x, factor in zip(features, (1, -1), strict=True)]
+    asked = np.array([[a, b] for a in range(4) for b in range(4)], dtype=float)
+    found = GeneCorrection().fit(features, residuals, [3.0, 1.0]).predict(asked)
+    often = GeneCorrection().fit([features[0]] * 3 + [features[1]], [residuals[0]] * 3 + [residuals[1]], [1.0] * 4)
+    np.testing.assert_allclose(often.predict(asked), found, atol=1e-6)
+    np.testing.assert_allclose(found.reshape(4, 4).mean(1), [0, 0.5, 1, 1.5], atol=0.1)
+
+
+def test_of_many_rows_every_second_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbours in the first feature have opposite residuals."""
+    monkeypatch.setattr("pertcast.anchor._correction._MAX_ROWS", 500)
+    x = np.arange(1000.0)[:, None]
+    found = GeneCorrection().fit([x], [np.where(np.arange(1000) % 2, 1.0, -1.0)], [1.0]).predict(x)
+    np.testing.assert_allclose(found, 1, atol=0.01)
 
 
 def test_trust_grows_with_both_numbers_of_cells(build: Callable[..., Populations]) -> None:

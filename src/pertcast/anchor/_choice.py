@@ -76,7 +76,7 @@ def choose_transfer(forecasts: Forecasts, regime: Regime, *, seed: int) -> Trans
     regime
         What is new.
     seed
-        Seed of subsampling and of the correction.
+        Seed of subsampling.
     """
     p, judged = forecasts.populations, leave_out(forecasts, regime, seed=seed)
     if not judged:
@@ -95,10 +95,10 @@ def choose_transfer(forecasts: Forecasts, regime: Regime, *, seed: int) -> Trans
         if total < error:
             error, best = total, Transfer(weighting, scale)
     residuals = _Residuals.of(forecasts, judged, best, by_process)
-    rest = residuals.residual - residuals.cross_fitted(_folds(p, judged, regime), seed=seed)
+    rest = residuals.residual - residuals.cross_fitted(_folds(p, judged, regime))
     without, with_it = _error(residuals.residual, trust), _error(rest, trust)
     logger.info("Anchor, new %s: squared error %.4g; with correction %.4g.", regime, without, with_it)
-    return best._replace(correction=residuals.fit(seed=seed)) if with_it < without else best
+    return best._replace(correction=residuals.fit()) if with_it < without else best
 
 
 def left_out_forecasts(forecasts: Forecasts, regime: Regime, transfer: Transfer, *, seed: int) -> dict[int, np.ndarray]:
@@ -113,7 +113,7 @@ def left_out_forecasts(forecasts: Forecasts, regime: Regime, transfer: Transfer,
     transfer
         How it is forecast; its correction is fitted again for each fold of units, without that fold.
     seed
-        Seed of subsampling and of the correction.
+        Seed of subsampling.
     """
     judged = leave_out(forecasts, regime, seed=seed)
     if not judged:
@@ -122,7 +122,7 @@ def left_out_forecasts(forecasts: Forecasts, regime: Regime, transfer: Transfer,
     residuals = _Residuals.of(forecasts, judged, transfer, by_process)
     found = residuals.base
     if transfer.correction is not None:
-        found = found + residuals.cross_fitted(_folds(forecasts.populations, judged, regime), seed=seed)
+        found = found + residuals.cross_fitted(_folds(forecasts.populations, judged, regime))
     return {each.row: forecast for each, forecast in zip(judged, found, strict=True)}
 
 
@@ -151,18 +151,18 @@ class _Residuals(NamedTuple):
         rows = [each.row for each in judged]
         return cls(shifts, p.shift[rows] - shifts, features, [float(p.weight[row]) for row in rows])
 
-    def fit(self, rows: np.ndarray | None = None, *, seed: int) -> GeneCorrection:
+    def fit(self, rows: np.ndarray | None = None) -> GeneCorrection:
         """Fit a correction on some of the populations, or on all."""
         rows = np.arange(len(self.weight)) if rows is None else rows
-        return GeneCorrection(seed=seed).fit(
+        return GeneCorrection().fit(
             [self.features[row] for row in rows], list(self.residual[rows]), [self.weight[row] for row in rows]
         )
 
-    def cross_fitted(self, folds: np.ndarray, *, seed: int) -> np.ndarray:
+    def cross_fitted(self, folds: np.ndarray) -> np.ndarray:
         """Corrections by what was fitted on the other folds, ``[n, G]``."""
         found = np.zeros_like(self.residual)
         for fold in range(folds.max() + 1):
-            fitted = self.fit(np.flatnonzero(folds != fold), seed=seed)
+            fitted = self.fit(np.flatnonzero(folds != fold))
             for row in np.flatnonzero(folds == fold):
                 found[row] = fitted.predict(self.features[row])
         return found

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["GeneCorrection"]
 
 _ROWS_OF_ONE_THREAD = 10_000
-_MAX_ROWS = 40_000
+_MAX_ROWS = 200_000
+_BINS = 255
 
 
 class GeneCorrection:
@@ -25,23 +26,20 @@ class GeneCorrection:
 
     Genes are exchangeable: a rule such as "a gene that is silent in the controls and rose in some sources rises less
     than their mean" is learned from all genes of all training populations at once, so a handful of contexts is
-    enough. The target of each row is the shift that was measured minus the response of the other contexts.
-
-    Parameters
-    ----------
-    seed
-        Seed of the choice of rows.
+    enough. The target of each row is the shift that was measured minus the response of the other contexts. Of more
+    than 200,000 rows every k-th is used, in order of the first feature, so that nothing depends on how genes and
+    populations are arranged.
 
     Examples
     --------
     >>> x = np.linspace(-1, 1, 400)[:, None]
-    >>> correction = GeneCorrection(seed=0).fit([x], [0.5 * x[:, 0]], [1.0])
+    >>> correction = GeneCorrection().fit([x], [0.5 * x[:, 0]], [1.0])
     >>> bool(abs(correction.predict(np.array([[0.8]])) - 0.4)[0] < 0.1)
     True
     """
 
-    def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
+    def __init__(self) -> None:
+        self._edges: list[np.ndarray] = []
         self._trees: Any = None
 
     def fit(
@@ -56,27 +54,35 @@ class GeneCorrection:
         residuals
             What the shift of each population lacks, each ``[G]``.
         weights
-            Weight of each population.
+            Weight of each population; only their ratios count.
         """
         from sklearn.ensemble import HistGradientBoostingRegressor
 
         x, y = np.concatenate(features), np.concatenate(residuals)
-        # Rows are drawn in proportion to their weight: the weighted fit of scikit-learn takes ten times as long.
-        weight = np.repeat(np.asarray(weights, float), [len(r) for r in residuals])
-        drawn = np.random.default_rng(self.seed).choice(len(y), min(len(y), _MAX_ROWS), p=weight / weight.sum())
-        x, y = x[drawn], y[drawn]
+        weight = np.repeat(np.asarray(weights, float) / np.mean(weights), [len(r) for r in residuals])
+        every = -(-len(y) // _MAX_ROWS)
+        if every > 1:
+            rows = np.lexsort((y, x[:, 0]))[every // 2 :: every]
+            x, y, weight = x[rows], y[rows], weight[rows]
+        # scikit-learn bins weighted rows as well, but takes eight times as long for it as for the trees
+        self._edges = [np.unique(np.quantile(column, np.linspace(0, 1, _BINS + 1)[1:-1])) for column in x.T]
         leaf = int(np.clip(len(y) // 50, 5, 200))
         trees = HistGradientBoostingRegressor(
-            max_depth=4, max_iter=60, learning_rate=0.1, min_samples_leaf=leaf, early_stopping=False, random_state=0
+            max_depth=6, max_iter=120, learning_rate=0.1, min_samples_leaf=leaf, early_stopping=False, random_state=0
         )
         with _threads_for(len(y)):
-            self._trees = trees.fit(x, y)
+            self._trees = trees.fit(self._binned(x), y, sample_weight=weight)
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return the correction of each gene, ``[G]``, for features ``[G, F]``."""
         with _threads_for(len(features)):
-            return self._trees.predict(features)
+            return self._trees.predict(self._binned(features))
+
+    def _binned(self, features: np.ndarray) -> np.ndarray:
+        """Number of the bin of each feature."""
+        bins = [np.searchsorted(edges, column) for edges, column in zip(self._edges, features.T, strict=True)]
+        return np.stack(bins, axis=1).astype(float)
 
 
 def _threads_for(n_rows: int) -> AbstractContextManager[Any]:
