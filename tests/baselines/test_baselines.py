@@ -165,8 +165,27 @@ def test_dosages_are_kept_apart(make_screen: Any, true_shift: Any, fit: Any, con
         found = shift_in(predicted[predicted.obs["dose"] == dosage], controls)
         expected = np.mean([mean_over_donors(true_shift, "A", each, dosage) for each in ("T", "B", "NK")], axis=0)
         np.testing.assert_allclose(found, expected, atol=1e-6)
-    with pytest.raises(ValueError, match="no shift of 'A' at dosage 0.3.*measured as 'A at 0.1', 'A at 1'"):
-        model.predict(controls, ["A"], dosages=0.3, progressbar=False)
+
+
+@pytest.mark.parametrize("cls", SHIFTING)
+def test_the_shift_of_the_nearest_dosage_is_taken(
+    make_screen: Any, cls: type[Baseline], fit: Any, controls_of: Any
+) -> None:
+    """Half of 0.1 is added before logarithms are taken: halfway between 0.1 and 1 is 0.347."""
+    adata = make_screen(dosages=(1.0, 0.1))
+    adata.uns["emb"] = VECTORS
+    adata = adata[~((adata.obs["perturbation"] == "B") & (adata.obs["dose"] == 1.0))].copy()
+    model = fit(cls, adata, setup={"dosage_key": "dose", "perturbation_embedding_key": "emb"})
+    controls = controls_of(adata, "T")
+
+    def at(name: str, dosage: float) -> np.ndarray:
+        return np.asarray(model.predict(controls, [name], dosages=dosage, progressbar=False).X)
+
+    nearest_of = {("A", 0.34): 0.1, ("A", 0.35): 1.0, ("A", 50.0): 1.0, ("A", 0.0): 0.1, ("B", 1.0): 0.1}
+    for (name, dosage), nearest in nearest_of.items():
+        np.testing.assert_array_equal(at(name, dosage), at(name, nearest))
+    np.testing.assert_allclose(at("A+B", 1.0) - controls.X, at("A", 1.0) + at("B", 0.1) - 2 * controls.X, atol=1e-5)
+    assert np.abs(at("A", 0.1) - at("A", 1.0)).max() > 0.01
 
 
 @pytest.mark.parametrize("cls", SHIFTING)

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from pertcast.baselines import LatentAdditive, LatentShift
+from pertcast.baselines._latent_additive import AdditiveNetwork
+from pertcast.baselines._latent_shift import VariationalNetwork
 from pertcast.baselines._pairs import sorted_by_name
 from pertcast.data._groups import RowGroups
 
@@ -139,6 +141,66 @@ def test_training_is_seeded_and_leaves_global_generators_alone(
 
 
 @pytest.mark.parametrize("cls", NETWORKS)
+def test_weights_and_noise_are_seeded(adata: Any, cls: type[Baseline], fit: Any) -> None:
+    models = [fit(cls, adata, setup=SETUP, train={"max_steps": 1}, seed=seed) for seed in (0, 1)]
+    first, other = ([*model.module.encoder.parameters()][0].detach() for model in models)
+    assert (first - other).abs().max() > 0.01
+    losses = [model.history["train_loss"]["train_loss"][0] for model in models]
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
+def test_training_further_adds_to_the_history(adata: Any, fit: Any) -> None:
+    model = fit(LatentShift, adata, setup=SETUP, train=QUICK)
+    first = model.history["train_loss"]["train_loss"].tolist()
+    model.train(max_steps=3, progressbar=False)
+    history = model.history["train_loss"]["train_loss"]
+    assert history.index.tolist() == list(range(8))
+    assert history[:5].tolist() == first
+
+
+@pytest.mark.parametrize(("cls", "cells"), [(LatentAdditive, 20), (LatentShift, 20)])
+def test_the_batch_size_is_the_number_of_cells_of_a_step(
+    adata: Any, cls: type[Baseline], cells: int, fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, gather = [], cls._cells
+
+    def counted(self: Any, screen: Any, rows: np.ndarray) -> torch.Tensor:
+        read.append(len(rows))
+        return gather(self, screen, rows)
+
+    monkeypatch.setattr(cls, "_cells", counted)
+    fit(cls, adata, setup=SETUP, train={"max_steps": 3, "batch_size": 20})
+    assert cells in read
+
+
+def test_negative_elbo_by_hand() -> None:
+    """(x - d(m + s e))^2 / 2 in scaled units, plus 5e-5 (m^2 + s^2 - 1 - log s^2) / 2 for each gene."""
+    network = VariationalNetwork(4, 2, 8, 1)
+    rng = np.random.default_rng(0)
+    cells, noise = (torch.from_numpy(rng.normal(3, 2, (50, n)).astype(np.float32)) for n in (4, 2))
+    network.set_scale(cells)
+    unit = network.standardise(cells)
+    np.testing.assert_allclose(unit.mean(0).numpy(), 0, atol=1e-5)
+    np.testing.assert_allclose(unit.var(0, correction=0).mean(), 1, rtol=1e-5)
+    with torch.no_grad():
+        network.encoder[-1].bias[2:] = 40.0  # far above the largest logarithm of the variance, 10
+        encoded = network.encoder(unit).double().numpy()
+        mean, log_variance = encoded[:, :2], np.clip(encoded[:, 2:], -10, 10)
+        latent = torch.from_numpy((mean + np.exp(log_variance / 2) * noise.numpy()).astype(np.float32))
+        error = np.square(network.decoder(latent).numpy() - unit.numpy()).mean() / 2
+        found = float(network.negative_elbo(cells, noise))
+    divergence = (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(1).mean() / 2
+    assert 5e-5 * divergence / 4 > 0.05
+    np.testing.assert_allclose(found, error + 5e-5 * divergence / 4, rtol=1e-4)
+
+
+def test_vectors_are_centred_and_scaled_by_the_measured_ones() -> None:
+    vectors = torch.tensor([[1.0, 2.0], [3.0, 6.0], [100.0, -50.0]])
+    network = AdditiveNetwork(4, 2, 8, 1, n_perturbations=2, vectors=vectors)
+    np.testing.assert_allclose(network.vectors, (vectors - torch.tensor([2.0, 4.0])) / np.sqrt(2.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("cls", NETWORKS)
 def test_the_order_of_the_training_cells_does_not_matter(adata: Any, cls: type[Baseline], fit: Any) -> None:
     controls = adata[adata.obs["perturbation"] == "control"].copy()
     mixed = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
@@ -200,8 +262,8 @@ def test_the_effect_grows_with_the_log_of_the_dosage(fit: Any, controls_of: Any)
 def test_dosages_of_latent_shifts_are_those_of_the_training_data(make_screen: Any, fit: Any) -> None:
     model = fit(LatentShift, make_screen(dosages=(1.0, 0.1)), setup={"dosage_key": "dose"}, train=QUICK)
     assert model.predict(perturbations=["A"], progressbar=False).obs["dose"].unique().tolist() == [0.1, 1.0]
-    with pytest.raises(ValueError, match="LatentShift knows no shift of 'A' at dosage 0.3"):
-        model.predict(perturbations=["A"], dosages=0.3, progressbar=False)
+    found, nearest = (model.predict(perturbations=["A"], dosages=each, progressbar=False).X for each in (0.5, 1.0))
+    np.testing.assert_array_equal(found, nearest)
 
 
 @pytest.mark.parametrize(("cls", "what"), [(LatentAdditive, "encoding"), (LatentShift, "shift")])

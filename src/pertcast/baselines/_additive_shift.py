@@ -36,7 +36,7 @@ class AdditiveShift(ShiftBaseline):
 
     Notes
     -----
-    :meth:`predict` raises a :class:`ValueError` if a part was not measured alone at the dosage.
+    :meth:`predict` raises a :class:`ValueError` if a part was not measured alone.
 
     Examples
     --------

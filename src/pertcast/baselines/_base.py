@@ -10,7 +10,6 @@ import torch
 from scvi.model.base import BaseModelClass
 from scvi.module.base import BaseModuleClass
 
-from pertcast.data._dosages import dosage_name
 from pertcast.data._messages import shorten
 from pertcast.data._prediction import PredictMixin, refuse_options
 from pertcast.data._request import Request
@@ -307,13 +306,10 @@ class Baseline(ScreenSetupMixin, PredictMixin, SavingMixin, BaseModelClass):
                 values[start : start + step] = forecast(query.gather(task.sources[start : start + step]))
             yield values
 
-    def _unmeasured(self, what: str, missing: Sequence[str], request: Request, metadata: ScreenMetadata) -> ValueError:
-        """Return the error that something of some perturbations is not known at the dosage of a request."""
-        at = f" at dosage {dosage_name(request.dosage)}" if metadata.has_dosage else ""
-        elsewhere = [f"{part} at {dosage_name(each)}" for part in missing for each in self.dosages_.get(part, ())]
-        hint = f" They were measured as {shorten(elsewhere)}." if metadata.has_dosage and elsewhere else ""
+    def _unmeasured(self, what: str, missing: Sequence[str], request: Request) -> ValueError:
+        """Return the error that something of some perturbations of a request is not known."""
         of = f" (of {request.perturbation!r})" if [*missing] != [request.perturbation] else ""
         return ValueError(
-            f"{type(self).__name__} knows no {what} of {shorten(missing)}{of}{at}: no training condition holds it."
-            f"{hint} What was trained on is listed in `model.dosages_`."
+            f"{type(self).__name__} knows no {what} of {shorten(missing)}{of}: no training condition holds it."
+            " What was trained on is listed in `model.dosages_`."
         )

@@ -11,7 +11,7 @@ from pertcast._numbers import check_number, check_whole
 from pertcast.baselines._base import Baseline, added
 from pertcast.baselines._conditions import ConditionMeans
 from pertcast.baselines._perturbation_vectors import PerturbationVectors, gene_loadings
-from pertcast.data._dosages import dosage_key, dosage_name
+from pertcast.data._dosages import dosage_key, nearest_dosage
 from pertcast.data._grammar import parse_perturbation
 from pertcast.data._messages import shorten
 
@@ -78,7 +78,8 @@ class BilinearRidge(Baseline):
       gene that has the name of the perturbation; perturbations without such a gene are left out of training, which is
       logged, and cannot be predicted. The embedding of a combination is the sum of those of its parts.
 
-    There is one regression for each training dosage, and all contexts get the same shift. A perturbation that was
+    There is one regression for each training dosage, of which that nearest to the dosage asked for (on a log scale) is
+    taken, and all contexts get the same shift. A perturbation that was
     measured gets its fitted shift, not the measured one. Values are not clipped, so the sum may be below 0.
 
     This is the linear model of Ahlmann-Eltze, Huber & Anders (2025, doi:10.1038/s41592-025-02772-6), for shifts in
@@ -105,7 +106,7 @@ class BilinearRidge(Baseline):
     Notes
     -----
     :meth:`train` raises a :class:`ValueError` if no training perturbation has an embedding, and :meth:`predict` if one
-    of those asked for has none, or if its dosage is not among those of the training data.
+    of those asked for has none.
 
     Examples
     --------
@@ -194,11 +195,5 @@ class BilinearRidge(Baseline):
         """Shift of a perturbation, ``[G]``."""
         parts = parse_perturbation(request.perturbation, metadata.control)
         vector = self.vectors_.of(parts, request.perturbation).sum(axis=0)
-        dosage = dosage_key(request.dosage)
-        if dosage not in self.weights_:
-            known = ", ".join(dosage_name(each) for each in sorted(self.weights_))
-            raise ValueError(
-                f"BilinearRidge has no regression for the dosage {dosage_name(dosage)} of {request.perturbation!r}: "
-                f"the dosages of its training data are {known}. Ask for one of these."
-            )
+        dosage = nearest_dosage(self.weights_, dosage_key(request.dosage))
         return self.gene_embedding_ @ (self.weights_[dosage] @ vector) + self.intercepts_[dosage]

@@ -8,14 +8,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pertcast.data._dosages import dosage_key
+from pertcast.data._dosages import dosage_key, nearest_dosage
 from pertcast.data._pseudobulk import ShiftTable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pertcast.data._matrix import Matrix
     from pertcast.data._screen import Screen
 
-__all__ = ["ConditionMeans"]
+__all__ = ["ConditionMeans", "rows_at"]
+
+
+def rows_at(rows: Mapping[tuple[str, float], Sequence[int]], name: str, dosage: float) -> list[int]:
+    """Rows of a perturbation at a dosage, else at the nearest of its dosages; [] if it has none.
+
+    Parameters
+    ----------
+    rows
+        Rows of perturbations and dosages, see :class:`ConditionMeans`.
+    name
+        Perturbation.
+    dosage
+        Dosage as a key.
+    """
+    if (name, dosage) not in rows:
+        measured = [at for known, at in rows if known == name]
+        dosage = nearest_dosage(measured, dosage) if measured else dosage
+    return list(rows.get((name, dosage), ()))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -24,9 +24,11 @@ class ContextWeightedShift(ShiftBaseline):
 
     The weight of context j is proportional to :math:`\exp(-d_j / (a \, \mathrm{median}_j \, d_j))`, where :math:`d_j`
     is the Euclidean distance between the mean of the controls that describe the population and the mean of the
-    controls of context j, over the contexts in which the perturbation was measured, and a is the bandwidth. A context
-    that was trained on is at distance 0 from itself, so it dominates where it is predicted. A combination that was not
-    measured gets the sum of the shifts of its parts. Values are not clipped, so the sum may be below 0.
+    controls of context j, over the contexts in which the perturbation was measured, and a is the bandwidth. Without
+    batches a context that was trained on is at distance 0 from itself, so it dominates where it is predicted. Means of
+    contexts are over their batches: where batches differ more than contexts do, a population can be nearer to another
+    context than to its own. A combination that was not measured gets the sum of the shifts of its parts. Values are not
+    clipped, so the sum may be below 0.
 
     Parameters
     ----------

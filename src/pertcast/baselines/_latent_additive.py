@@ -111,7 +111,7 @@ class LatentAdditive(NetworkBaseline):
 
     The encoding of a perturbation is a free parameter, or a function of its vector where ``perturbation_embedding_key``
     was registered: only then can perturbations that were not measured be predicted. It is linear in the log of the
-    dosage, so any dosage can be asked for.
+    dosage plus half the smallest positive one, so any dosage can be asked for; none has no effect, 0 included.
 
     The latent additive model is that of PerturBench (Wu et al. 2025, https://openreview.net/forum?id=PPPDuyiZaG), here
     with a linear output, controls among the targets, and the residual.
@@ -203,7 +203,7 @@ class LatentAdditive(NetworkBaseline):
                 parts = parse_perturbation(request.perturbation, metadata.control)
                 missing = [part for part in parts if part not in measured]
                 if missing:
-                    raise self._unmeasured("encoding", missing, request, metadata)
+                    raise self._unmeasured("encoding", missing, request)
         return {}
 
     def _forecast(

@@ -75,8 +75,8 @@ class LatentShift(NetworkBaseline, ShiftBaseline):
     :math:`x + d(z(x) + \delta) - d(z(x))`, which keeps what the decoder loses of the cell (its residual), or with
     ``residuals=False`` the decoded cell :math:`d(z(x) + \delta)`, as in scGen.
 
-    A combination that was not measured gets the sum of the latent shifts of its parts. Dosages must be those of the
-    training data. Values are not clipped, so they may be below 0.
+    A combination that was not measured gets the sum of the latent shifts of its parts, and what was measured at other
+    dosages only that at the nearest one, on a log scale. Values are not clipped, so they may be below 0.
 
     The idea is that of scGen (Lotfollahi et al. 2019, doi:10.1038/s41592-019-0494-8), with its weight of the
     Kullback-Leibler divergence and a smaller network.

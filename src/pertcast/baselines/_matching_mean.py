@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pertcast.baselines._conditions import ConditionMeans
+from pertcast.baselines._conditions import ConditionMeans, rows_at
 from pertcast.baselines._means import MeanBaseline
 from pertcast.data._dosages import dosage_key
 from pertcast.data._grammar import parse_perturbation
@@ -31,7 +31,7 @@ class MatchingMean(MeanBaseline):
     For a combination these are all training conditions that hold at least one of its parts, alone or combined: those
     of the same context where there are any, else those of all contexts. For a single perturbation they are its own
     conditions in all contexts. The centroids (means) of these conditions count the same, whatever their number of
-    cells. Only conditions at the dosage asked for match.
+    cells. Only conditions at the dosage asked for match or, where there are none, those at the nearest one.
 
     The name is that of Systema (Viñas Torné et al. 2025, doi:10.1038/s41587-025-02777-8), which averages over the two
     single perturbations of a combination.
@@ -49,7 +49,7 @@ class MatchingMean(MeanBaseline):
     Notes
     -----
     :meth:`predict` raises a :class:`ValueError` where nothing matches: for a combination if none of its parts, and for
-    a single perturbation if it itself was not measured at the dosage.
+    a single perturbation if it itself was not measured.
 
     Examples
     --------
@@ -107,10 +107,11 @@ class MatchingMean(MeanBaseline):
         """Rows of the centroids that match, of all contexts."""
         dosage, parts = dosage_key(request.dosage), parse_perturbation(request.perturbation, metadata.control)
         table = self.own_rows_ if len(parts) == 1 else self.rows_with_part_
-        rows = np.unique([row for part in parts for row in table.get((part, dosage), ())])
-        if not len(rows):
-            raise self._unmeasured("mean", parts, request, metadata)
-        return rows
+        found = [row for part in parts for row in table.get((part, dosage), ())]
+        found = found or [row for part in parts for row in rows_at(table, part, dosage)]
+        if not found:
+            raise self._unmeasured("mean", parts, request)
+        return np.unique(found)
 
     def _check_requests(
         self, requests: Sequence[Request], metadata: ScreenMetadata, *, unseen: Unseen

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from pertcast._numbers import check_whole
-from pertcast.baselines._conditions import ConditionMeans
+from pertcast.baselines._conditions import ConditionMeans, rows_at
 from pertcast.baselines._perturbation_vectors import PerturbationVectors, gene_loadings
 from pertcast.baselines._shifts import ShiftBaseline
 from pertcast.data._dosages import dosage_key
@@ -62,8 +62,9 @@ class NearestNeighbours(ShiftBaseline):
 
     Notes
     -----
-    Only perturbations measured at the dosage asked for are neighbours. :meth:`predict` raises a :class:`ValueError`
-    for a perturbation that was not measured if it has no vector or no neighbour.
+    Perturbations measured at the dosage asked for are neighbours or, where there are none with a vector, those measured
+    at any; of these the shift at the nearest dosage is taken. :meth:`predict` raises a :class:`ValueError` for a
+    perturbation that was not measured if it has no vector or no neighbour.
 
     Examples
     --------
@@ -120,20 +121,21 @@ class NearestNeighbours(ShiftBaseline):
         dosage, neighbours, terms = dosage_key(request.dosage), self._neighbours(request, metadata), []
         for part in parse_perturbation(request.perturbation, metadata.control):
             names = neighbours.get(part, [part])
-            terms += [(1 / len(names), self.rows_[name, dosage]) for name in names]
+            terms += [(1 / len(names), rows_at(self.rows_, name, dosage)) for name in names]
         return terms
 
     def _neighbours(self, request: Request, metadata: ScreenMetadata) -> dict[str, list[str]]:
-        """Neighbours of each part of a request that was not measured at its dosage."""
+        """Neighbours of each part of a request that was not measured."""
         dosage = dosage_key(request.dosage)
-        if (request.perturbation, dosage) in self.rows_:
+        if rows_at(self.rows_, request.perturbation, dosage):
             return {}
         parts = parse_perturbation(request.perturbation, metadata.control)
-        missing = [part for part in parts if (part, dosage) not in self.rows_]
+        missing = [part for part in parts if not rows_at(self.rows_, part, dosage)]
         if not missing:
             return {}
         self.vectors_.of(missing, request.perturbation)  # raises for a part without a vector
-        measured = sorted(name for name, at in self.rows_ if at == dosage and name in self.vectors_)
+        known = {name for name, _ in self.rows_ if name in self.vectors_}
+        measured = sorted({name for name in known if (name, dosage) in self.rows_} or known)
         if not measured:
-            raise self._unmeasured("shift or neighbour", missing, request, metadata)
+            raise self._unmeasured("shift or neighbour", missing, request)
         return {part: self.vectors_.nearest(part, measured, self.n_neighbours) for part in missing}

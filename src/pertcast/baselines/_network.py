@@ -171,7 +171,8 @@ class NetworkBaseline(Baseline):
         """Train the network on the training conditions, with Adam and a learning rate that falls to 0.
 
         Where a split column was registered, the conditions labelled ``train`` and ``validation`` are used. Populations
-        are drawn equally often, whatever their number of cells. The loss of every step is in ``model.history``.
+        are drawn equally often, whatever their number of cells. The loss of every step is in ``model.history``. A model
+        that was trained is trained further.
 
         Parameters
         ----------
@@ -224,7 +225,7 @@ class NetworkBaseline(Baseline):
         self.module.set_scale(self._cells(screen, np.concatenate([pairs.perturbed, pairs.control])))
 
     def _descend(self, loss: Callable[[], torch.Tensor], schedule: Schedule) -> None:
-        """Take the steps of a schedule down a random loss, and keep their values in ``history_``."""
+        """Take the steps of a schedule down a random loss, and add their values to ``history_``."""
         optimizer = torch.optim.Adam(self.module.parameters(), lr=schedule.learning_rate, fused=True)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.max_steps)
         losses = []
@@ -236,5 +237,7 @@ class NetworkBaseline(Baseline):
             optimizer.step()
             decay.step()
             losses.append(float(value.detach()))
+        if self.history_:
+            losses = [*self.history_["train_loss"]["train_loss"], *losses]
         index = pd.RangeIndex(len(losses), name="step")
         self.history_ = {"train_loss": pd.DataFrame({"train_loss": losses}, index=index)}

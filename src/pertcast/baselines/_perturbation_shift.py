@@ -12,7 +12,8 @@ class PerturbationShift(ShiftBaseline):
 
     The shift in a context is the mean over its populations (batches). A context that was trained on counts like the
     others, also where it is predicted. A combination that was not measured gets the sum of the shifts of its parts, at
-    the same dosage. Values are not clipped, so the sum may be below 0.
+    the same dosage. What was measured at other dosages only gets the shift at the nearest one, on a log scale. Values
+    are not clipped, so the sum may be below 0.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pertcast.baselines._base import Baseline, added
-from pertcast.baselines._conditions import ConditionMeans
+from pertcast.baselines._conditions import ConditionMeans, rows_at
 from pertcast.data._dosages import dosage_key
 from pertcast.data._grammar import parse_perturbation
 
@@ -29,7 +29,8 @@ class ShiftBaseline(Baseline):
     """Base of the baselines that average the shift of a perturbation over training contexts, equally by default.
 
     The shift in a context is the mean over its populations (batches), each with equal weight. A combination that was
-    not measured is given the sum of the shifts of its parts, at the same dosage.
+    not measured is given the sum of the shifts of its parts, at the same dosage. What was measured at other dosages
+    only is given the shift at the nearest one (on a log scale).
 
     Parameters
     ----------
@@ -86,15 +87,21 @@ class ShiftBaseline(Baseline):
     def _rows_of_parts(self, request: Request, metadata: ScreenMetadata) -> list[tuple[float, list[int]]]:
         """List what to sum up: factors, and the rows of the shifts to average over contexts.
 
-        These are the rows of the perturbation, or those of each part of a combination that was not measured.
+        These are the rows of the perturbation, or those of each part of a combination that was not measured. A dosage
+        that was not measured is replaced by the nearest one, if the parts were not measured at it either.
         """
-        own = self.rows_.get((request.perturbation, dosage_key(request.dosage)))
-        return self._rows_of_singles(request, metadata) if own is None else [(1.0, own)]
+        name, dosage = request.perturbation, dosage_key(request.dosage)
+        parts = parse_perturbation(name, metadata.control)
+        if (name, dosage) not in self.rows_ and all((part, dosage) in self.rows_ for part in parts):
+            return self._rows_of_singles(request, metadata)
+        own = rows_at(self.rows_, name, dosage)
+        return [(1.0, own)] if own else self._rows_of_singles(request, metadata)
 
     def _rows_of_singles(self, request: Request, metadata: ScreenMetadata) -> list[tuple[float, list[int]]]:
         """List the factors and rows of the single perturbations that a request is made of."""
         dosage, parts = dosage_key(request.dosage), parse_perturbation(request.perturbation, metadata.control)
-        missing = [part for part in parts if (part, dosage) not in self.rows_]
+        found = {part: rows_at(self.rows_, part, dosage) for part in parts}
+        missing = [part for part in parts if not found[part]]
         if missing:
-            raise self._unmeasured("shift", missing, request, metadata)
-        return [(1.0, self.rows_[part, dosage]) for part in parts]
+            raise self._unmeasured("shift", missing, request)
+        return [(1.0, found[part]) for part in parts]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-__all__ = ["dosage_key", "dosage_name"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["dosage_key", "dosage_name", "nearest_dosage"]
 
 
 def dosage_key(dosage: float | np.floating) -> float:
@@ -38,3 +43,26 @@ def dosage_name(dosage: float | np.floating) -> str:
     ['1', '0.1', '1234567']
     """
     return f"{dosage_key(dosage):.9g}"  # 9 digits tell all float32 apart
+
+
+def nearest_dosage(measured: Iterable[float], dosage: float) -> float:
+    """Measured dosage whose logarithm is nearest; the lower one of two that are as near.
+
+    Parameters
+    ----------
+    measured
+        Dosages, at least one, 0 or more. Half of the smallest positive one is added before logarithms are taken.
+    dosage
+        Dosage asked for, 0 or more.
+
+    Examples
+    --------
+    >>> nearest_dosage([0.1, 1.0, 10.0], 4.0)
+    10.0
+    """
+    values = np.unique([*measured])
+    offset = values[values > 0].min(initial=np.inf) / 2
+    if not np.isfinite(offset):
+        return float(values[0])
+    distance = np.abs(np.log(values + offset) - np.log(dosage + offset))
+    return float(values[int(np.argmin(distance > distance.min() + 1e-9))])
