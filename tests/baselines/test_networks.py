@@ -183,7 +183,8 @@ def test_negative_elbo_by_hand() -> None:
     np.testing.assert_allclose(unit.mean(0).numpy(), 0, atol=1e-5)
     np.testing.assert_allclose(unit.var(0, correction=0).mean(), 1, rtol=1e-5)
     with torch.no_grad():
-        network.encoder[-1].bias[2:] = 40.0  # far above the largest logarithm of the variance, 10
+        last: Any = network.encoder[-1]
+        last.bias[2:] = 40.0  # far above the largest logarithm of the variance, 10
         encoded = network.encoder(unit).double().numpy()
         mean, log_variance = encoded[:, :2], np.clip(encoded[:, 2:], -10, 10)
         latent = torch.from_numpy((mean + np.exp(log_variance / 2) * noise.numpy()).astype(np.float32))

@@ -253,6 +253,29 @@ def test_nearest_condition_decides_and_certain_genes_are_forced() -> None:
     expressed = torch.rand(1, 20_000, 4, generator=generator(0)) < 0.5
     found = module.draw_mask(expressed, ends, torch.rand(expressed.shape, generator=generator(1)))
     torch.testing.assert_close(found.float().mean((0, 1)), torch.tensor([1.0, 0.1, 0.0, 0.8]), atol=0.015, rtol=0)
+    assert found[..., 0].all()
+    assert not found[..., 2].any()
+
+
+def test_predictions_come_from_the_averaged_weights(request_of_two: SampleRequest) -> None:
+    module = make(randomise=True)
+    before = module.sample(request_of_two, n_steps=3, generators=[generator(0), generator(1)])
+    with torch.no_grad():
+        for parameter in module.network.parameters():
+            parameter.add_(1.0)
+    after = module.sample(request_of_two, n_steps=3, generators=[generator(0), generator(1)])
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+    assert (before - request_of_two.source).abs().max() > 1e-3
+
+
+def test_validation_takes_eight_steps_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr(DolorisModule, "translate", lambda self, *ends, n_steps, **rest: taken.append(n_steps))
+    tensors: Any = batch(2, 5, 6)
+    tensors |= {"X": torch.ones(2, 5, 6), "control": torch.ones(2, 5, 6)}
+    for n_steps in (3, 20):
+        make(n_steps=n_steps).one_step(tensors, generator(0))
+    assert taken == [3, 8]
 
 
 def test_moved_population_has_the_moved_mean() -> None:

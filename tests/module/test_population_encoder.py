@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,10 +10,10 @@ from pertcast.module import PopulationEncoderConfig, PopulationEncoderModule
 from pertcast.module._population_networks import SetEncoder, SetGenerator
 
 
-def moments(unit: float) -> PopulationEncoderModule:
+def moments(unit: float, **config: Any) -> PopulationEncoderModule:
     """Untrained for two genes: codes are means and standard deviations in units of ``unit``."""
     torch.manual_seed(0)
-    module = PopulationEncoderModule(PopulationEncoderConfig(n_embedding=4), 2, nonnegative=False)
+    module = PopulationEncoderModule(PopulationEncoderConfig(n_embedding=4, **config), 2, nonnegative=False)
     module.input.fit(mean=torch.zeros(2), axes=torch.eye(2), variance=torch.ones(2))
     module.initialise(spread=torch.zeros(2), unit=unit)
     return module.eval()
@@ -52,3 +54,34 @@ def test_random_directions_are_a_frame() -> None:
         weight = network.directions.weight.detach()
         torch.testing.assert_close(weight.square().sum(1), torch.full((1000,), 3 / 1000))
         torch.testing.assert_close(weight.T @ weight, torch.eye(3), atol=0.12, rtol=0)
+
+
+def test_stress_moves_the_encoder_alone() -> None:
+    """Its weight makes no difference to the gradient of the generator."""
+    cells, mask = populations(), torch.ones(3, 4, dtype=torch.bool)
+    tensors = {"X": cells + 0.3, "mask": mask, "control": cells, "control_mask": mask}
+    gradients = []
+    for weight in (0.1, 10.0):
+        module = moments(1.0, isometry_weight=weight).train()
+        module.unit.fill_(2.0)
+        module.loss(tensors, torch.Generator().manual_seed(0)).loss.backward()
+        network: Any = module.network
+        gradients.append(
+            {
+                name: torch.cat([p.grad.flatten() for p in network[name].parameters() if p.grad is not None])
+                for name in ("encoder", "generator")
+            }
+        )
+    torch.testing.assert_close(gradients[0]["generator"], gradients[1]["generator"])
+    assert gradients[0]["generator"].abs().max() > 1e-3
+    assert (gradients[0]["encoder"] - gradients[1]["encoder"]).abs().max() > 1e-3
+
+
+def test_validation_and_embeddings_use_the_averaged_weights() -> None:
+    module, cells, mask = moments(1.0), populations(), torch.ones(3, 4, dtype=torch.bool)
+    tensors = {"X": cells, "mask": mask, "control": cells, "control_mask": mask}
+    before = module.loss(tensors, torch.Generator().manual_seed(0)).loss
+    with torch.no_grad():
+        for parameter in module.network.parameters():
+            parameter.add_(1.0)
+    torch.testing.assert_close(module.loss(tensors, torch.Generator().manual_seed(0)).loss, before)

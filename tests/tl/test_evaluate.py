@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -313,6 +314,81 @@ def test_shared_cells_and_dosages(screen: Any, caplog: pytest.LogCaptureFixture)
     scores = pc.tl.evaluate(real, predicted, train=real, baselines=[], progressbar=False, **options)
     assert (scores.loc[scores["model"] == "predicted", "value"] == 0).all()
     assert "Leave the held-out conditions out of `train`" in caplog.text
+
+
+def test_baselines_know_the_layer_and_all_columns_of_a_context(screen: Any) -> None:
+    """A context is a type and a half; X is not expression. The mean of a context is that of its own layer."""
+    data = screen.copy()
+    data.layers["log"], data.X = data.X.copy(), 0 * data.X
+    data.obs["half"] = np.where(np.arange(data.n_obs) % 2, "odd", "even")
+    data.layers["log"] = data.layers["log"] + (np.arange(data.n_obs) % 2)[:, None] * np.arange(120)
+    held = (data.obs["perturbation"] == "pert_3").to_numpy()
+    scores = pc.tl.evaluate(
+        data[held].copy(), {}, train=data[~held].copy(), groupby=["cell_type", "half"], layer="log",
+        metrics="mean_squared_error", baselines=["ContextMean"], progressbar=False,
+    )  # fmt: skip
+    value = scores[scores["model"] == "ContextMean"].set_index("context")["value"]
+    assert len(value) == 4
+    values = np.asarray(data.layers["log"])
+    for context, found in value.items():
+        cell_type, half = str(context).split(" | ")
+        here = ((data.obs["cell_type"] == cell_type) & (data.obs["half"] == half)).to_numpy()
+        names = data.obs["perturbation"].to_numpy()
+        means = [values[here & (names == name)].mean(0) for name in ("pert_0", "pert_1", "pert_2")]
+        truth = values[here & (names == "pert_3")].mean(0)
+        assert found == pytest.approx(np.square(np.mean(means, axis=0) - truth).mean(), rel=1e-3)
+
+
+def test_the_seed_changes_halves_and_networks(screen: Any) -> None:
+    held = ((screen.obs["cell_type"] == "type_0") & (screen.obs["perturbation"] != "control")).to_numpy()
+    options: dict[str, Any] = {"train": screen[~held].copy(), "groupby": "cell_type", "baselines": ["LatentShift"]}
+    options |= {"metrics": "mean_squared_error", "progressbar": False}
+    found = [
+        pc.tl.evaluate(screen[held].copy(), {}, seed=seed, **options).set_index(["model", "perturbation"])["value"]
+        for seed in (0, 1, 1)
+    ]
+    pd.testing.assert_series_equal(found[1], found[2])
+    for model in ("ceiling", "LatentShift"):
+        assert (found[0][model] != found[1][model]).all()
+    pd.testing.assert_series_equal(found[0]["NoEffect"], found[1]["NoEffect"])
+
+
+def test_halves_of_the_ceiling_are_random() -> None:
+    """Cells in the order of their expression: the means of ordered halves would be 0.5 apart."""
+    n, rng = 401, np.random.default_rng(0)
+    X = np.concatenate([np.linspace(0, 1, n)[:, None] + np.zeros((n, 3)), rng.random((50, 3))])
+    obs = pd.DataFrame({"perturbation": ["a"] * n + ["control"] * 50}, index=[f"cell{i}" for i in range(n + 50)])
+    scores = pc.tl.evaluate(ad.AnnData(X, obs=obs), {}, metrics="mean_squared_error", progressbar=False)
+    ceiling = scores[scores["model"] == "ceiling"].iloc[0]
+    assert ceiling["value"] < 0.1**2
+    assert (ceiling["n_predicted"], ceiling["n_real"]) == (200, 201)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_specific_shift_is_that_from_the_centroid_of_training(screen: Any, *, own: bool) -> None:
+    """Without perturbed cells in a context: its controls plus the mean shift of all training conditions."""
+    names, types = (screen.obs[each].to_numpy() for each in ("perturbation", "cell_type"))
+    held = (types == "type_0") & (names == "pert_3" if own else names != "control")
+    train, real = screen[~held].copy(), screen[held].copy()
+    predicted = screen[(types == "type_1") & (names == "pert_3")].copy()
+    predicted.obs["cell_type"] = "type_0"
+    scores = pc.tl.evaluate(
+        real, predicted, train=train, groupby="cell_type", metrics="shift_pearson_specific", baselines=[],
+        progressbar=False,
+    )  # fmt: skip
+
+    def average(name: str, cell_type: str) -> np.ndarray:
+        return np.asarray(screen.X[(names == name) & (types == cell_type)].mean(0)).ravel()
+
+    perturbed = [f"pert_{i}" for i in range(4)]
+    if own:
+        centroid = np.mean([average(name, "type_0") for name in perturbed[:3]], axis=0)
+    else:
+        shifts = [average(name, "type_1") - average("control", "type_1") for name in perturbed]
+        centroid = average("control", "type_0") + np.mean(shifts, axis=0)
+    expected = np.corrcoef(average("pert_3", "type_1") - centroid, average("pert_3", "type_0") - centroid)[0, 1]
+    found = scores[(scores["model"] == "predicted") & (scores["perturbation"] == "pert_3")]["value"]
+    assert found.tolist() == pytest.approx([expected], rel=1e-4)
 
 
 def test_means_are_scored_on_perturbations_that_training_never_saw(screen: Any) -> None:

@@ -151,3 +151,13 @@ def test_errors(means: tuple[np.ndarray, ...]) -> None:
         discrimination_score(predicted, real, control, target_genes=[[0]])
     with pytest.raises(ValueError, match=r"`target_genes\[2\]` must be a list of columns from 0 to 4, but found \[5\]"):
         discrimination_score(predicted, real, control, target_genes=[[0], [], [5], [], [], [], []])
+
+
+def test_a_measured_shift_of_zero_is_at_distance_one_of_all() -> None:
+    """No angle is defined; the conditions that are right by far stay first."""
+    real = np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    found = discrimination_score(real + 0.1, real, np.zeros((1, 2)), distance="cosine")
+    angle = 1 - 1.1 / np.sqrt(1.1**2 + 0.1**2)
+    other = 1 - 0.1 / np.sqrt(1.1**2 + 0.1**2)
+    assert angle < other < 1
+    np.testing.assert_allclose(found, [1, 1 / 3, 1])  # two of three are nearer

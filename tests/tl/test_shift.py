@@ -131,3 +131,11 @@ def test_errors(cells: list[np.ndarray]) -> None:
         mean_shift(real * np.inf, control)
     with pytest.raises(ValueError, match="`real` holds NaN or infinite"):
         shift_cosine(predicted, real * np.nan, control)
+
+
+def test_small_shifts_are_no_rounding() -> None:
+    """A ten thousandth of the expression counts; a ten millionth is what float32 loses."""
+    real, reference = np.array([[1.00005, 1.0, 1.0]]), np.ones((1, 3))
+    assert shift_pearson(real, real, reference) == pytest.approx(1)
+    rounded = np.array([[1 + 1e-7, 1.0, 1.0]])
+    assert np.isnan(shift_pearson(rounded, rounded, reference))

@@ -228,7 +228,8 @@ class NetworkBaseline(Baseline):
         """Take the steps of a schedule down a random loss, and add their values to ``history_``."""
         optimizer = torch.optim.Adam(self.module.parameters(), lr=schedule.learning_rate, fused=True)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.max_steps)
-        losses = []
+        history = self.history  # of a model that is trained further
+        losses = [] if history is None else history["train_loss"]["train_loss"].tolist()
         steps = range(schedule.max_steps)
         for _ in track(steps, description="Training", disable=not schedule.progressbar, style="tqdm"):
             optimizer.zero_grad()
@@ -237,7 +238,5 @@ class NetworkBaseline(Baseline):
             optimizer.step()
             decay.step()
             losses.append(float(value.detach()))
-        if self.history_:
-            losses = [*self.history_["train_loss"]["train_loss"], *losses]
         index = pd.RangeIndex(len(losses), name="step")
         self.history_ = {"train_loss": pd.DataFrame({"train_loss": losses}, index=index)}
