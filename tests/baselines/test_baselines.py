@@ -21,6 +21,7 @@ from pertcast.baselines import (
     PerturbationShift,
     PerturbedMean,
 )
+from pertcast.data._query import ControlQuery
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -242,12 +243,23 @@ def test_save_and_load(make_screen: Any, tmp_path: Path, cls: type[Baseline], fi
 
 
 @pytest.mark.parametrize("cls", ALL)
-def test_batch_size_makes_no_difference(make_screen: Any, cls: type[Baseline], fit: Any) -> None:
+def test_batch_size_bounds_what_is_read_and_makes_no_difference(
+    make_screen: Any, cls: type[Baseline], fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adata = make_screen()
     adata.uns["emb"] = VECTORS
     model = fit(cls, adata, setup={"perturbation_embedding_key": "emb"}, train=train_arguments(cls))
     one, two = (model.predict(perturbations=["A"], batch_size=size, progressbar=False).X for size in (None, 5))
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-5 if cls in NETWORKS else 0)
+    read, gather = [], ControlQuery.gather
+
+    def counted(self: ControlQuery, rows: np.ndarray) -> np.ndarray:
+        read.append(len(rows))
+        return gather(self, rows)
+
+    monkeypatch.setattr(ControlQuery, "gather", counted)
+    model.predict(perturbations=["A"], batch_size=5, progressbar=False)
+    assert max(read) == 5
 
 
 @pytest.mark.parametrize("cls", ALL)

@@ -218,6 +218,15 @@ def test_donors_and_batches_differ_by_the_stated_sd() -> None:
     np.testing.assert_allclose(np.diff(truth["batch_offsets"], axis=0).std(), 0.2 * np.sqrt(2), rtol=0.1)
 
 
+def test_receptors_of_donors_differ_by_twice_the_sd() -> None:
+    adata = make_screen(
+        1, n_genes=20, n_donors=300, n_cell_types=1, n_perturbations=1, combinations=0, donor_sd=0.3, n_batches=1
+    )
+    receptor = adata.uns["simulation"]["donor_receptor"]
+    assert receptor.shape == (300,)
+    np.testing.assert_allclose(receptor.std(), 0.6, rtol=0.15)
+
+
 def test_batch_effects_average_to_one(screen: Any) -> None:
     offsets = screen.uns["simulation"]["batch_offsets"]
     assert offsets.std() > 0
