@@ -107,7 +107,12 @@ class TestBenchmark:
         predicted = ad.read_h5ad(out / "predicted_PerturbDiff.h5ad")
         assert set(predicted.obs["perturbation"]) == set(screen.obs["perturbation"]) - {"control"}
         assert (out / "energy_distance.png").read_bytes().startswith(b"\x89PNG")
-        shown = capsys.readouterr().out
+        written = capsys.readouterr()
+        shown = written.out
+        assert shown.lstrip().startswith("shift_pearson") or shown.lstrip().startswith(
+            "energy_distance"
+        )  # no log, no bars
+        assert "Epoch" not in shown
         assert "energy_distance (lower is better)" in shown
         mean = scores[(scores["model"] == "PerturbDiff") & (scores["metric"] == "energy_distance")]["value"].mean()
         assert f"{mean:.3f}" in shown
@@ -116,7 +121,7 @@ class TestBenchmark:
         ("words", "message"),
         [
             (["--cell-type-key", "celltype"], "--cell-type-key names the column 'celltype'"),
-            ([], "needs --cell-type-key"),
+            ([], "needs --cell-type-key[^`]*$"),
             (["--cell-type-key", "cell_type", "--hold-out", "type_9"], "type_9"),
             (
                 ["--cell-type-key", "cell_type", "--split", "condition", "--hold-out", "pert_0"],
@@ -125,6 +130,7 @@ class TestBenchmark:
             (["--cell-type-key", "cell_type", "--models", "PerturbDif"], "Unknown model 'PerturbDif'"),
             (["--cell-type-key", "cell_type", "--models", "PopulationEncoder"], "which has no 'predict'"),
             (["--cell-type-key", "cell_type", "--layer", "counts", "--normalize"], "--layer counts is read in place"),
+            (["--cell-type-key", "cell_type", "--embedding-key", "vectors"], "--embedding-key"),
         ],
     )
     def test_bad_requests_end_with_a_message(self, file: Path, tmp_path: Path, words: list[str], message: str) -> None:
@@ -151,10 +157,32 @@ class TestBenchmark:
             with pytest.raises(SystemExit, match="empty.h5ad has no X. Name a layer with --layer; there are 'ln'"):
                 main(["benchmark", str(empty), "--cell-type-key", "cell_type", *words])
 
+    def test_one_modality_of_a_mudata_is_expected(self, tmp_path: Path) -> None:
+        path = tmp_path / "screen.h5mu"
+        path.touch()
+        with pytest.raises(SystemExit, match=r"holds a MuData.*mdata\['rna'\].write_h5ad"):
+            main(["benchmark", str(path), "--cell-type-key", "cell_type", "--out", str(tmp_path / "a" / "b")])
+        assert not (tmp_path / "a").exists()
+
+    @pytest.mark.parametrize("words", [["demo"], ["benchmark"]])
+    def test_results_must_have_a_place_before_any_work(
+        self, words: list[str], file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = [*words, *([str(file)] if words == ["benchmark"] else [])]
+        for out in (file / "below", file):
+            with pytest.raises(SystemExit) as stop:
+                main([*words, "--out", str(out)])
+            assert stop.value.code == 2
+            shown = capsys.readouterr().err
+            assert "Name another folder" in shown or "is a file" in shown
+
     def test_file_must_exist(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             main(["benchmark", str(tmp_path / "nothing.h5ad")])
         assert "does not exist" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            main(["benchmark", str(tmp_path)])
+        assert "is a folder, not a file" in capsys.readouterr().err
 
 
 class TestHeldOut:

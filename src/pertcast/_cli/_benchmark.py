@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +57,8 @@ def run_benchmark(file: Path, out: Path, options: BenchmarkOptions) -> pd.DataFr
     file
         AnnData with control and perturbed cells.
     out
-        Folder for ``scores.csv``, ``summary.csv``, a plot of each headline metric, and the predicted cells of each
-        model.
+        Existing folder for ``scores.csv``, ``summary.csv``, a plot of each headline metric, and the predicted cells of
+        each model.
     options
         Options of the command line.
 
@@ -101,20 +103,20 @@ def run_benchmark(file: Path, out: Path, options: BenchmarkOptions) -> pd.DataFr
     models = {name: _model(name) for name in names}
     baselines: Any = "all" if options.baselines is None else [*options.baselines, *extra]
     predictions: dict[str, AnnData] = {}
-    scores = pc.tl.benchmark(
-        models,
-        adata,
-        split_key=split_key,
-        setup={name: value for name, value in setup.items() if value is not None},
-        metrics=options.metrics,
-        baselines=baselines,
-        train_kwargs={} if options.max_epochs is None else {"max_epochs": options.max_epochs},
-        n_jobs=options.n_jobs,
-        seed=options.seed,
-        predictions=predictions,
-    )
+    with redirect_stdout(sys.stderr):  # progress bars; tables alone can be piped into a file
+        scores = pc.tl.benchmark(
+            models,
+            adata,
+            split_key=split_key,
+            setup={name: value for name, value in setup.items() if value is not None},
+            metrics=options.metrics,
+            baselines=baselines,
+            train_kwargs={} if options.max_epochs is None else {"max_epochs": options.max_epochs},
+            n_jobs=options.n_jobs,
+            seed=options.seed,
+            predictions=predictions,
+        )
     summary = pc.tl.summarize(scores, seed=options.seed)
-    out.mkdir(parents=True, exist_ok=True)
     scores.to_csv(out / "scores.csv", index=False)
     summary.to_csv(out / "summary.csv", index=False)
     for name, predicted in predictions.items():
@@ -147,6 +149,11 @@ def _read(file: Path) -> AnnData:
     """Read an AnnData, or say that the file holds none."""
     import anndata as ad
 
+    if file.suffix == ".h5mu":
+        raise ValueError(
+            f"{file} holds a MuData, but an AnnData (.h5ad) is expected. Write one modality to a file of its own: "
+            "`mdata['rna'].write_h5ad(...)`."
+        )
     try:
         return ad.read_h5ad(file)
     except Exception as error:  # what reading raises depends on how the file differs
@@ -184,8 +191,9 @@ def _condition(value: str) -> tuple[str, ...]:
 def _model(name: str) -> type:
     models = _concrete(pc.model)
     if name not in models:
+        known = [each for each in models if hasattr(getattr(pc.model, each), "predict")]
         raise ValueError(
-            f"Unknown model {name!r}. Models: {', '.join(models)}; baselines: {', '.join(_concrete(pc.baselines))}."
+            f"Unknown model {name!r}. Models: {', '.join(known)}; baselines: {', '.join(_concrete(pc.baselines))}."
         )
     return getattr(pc.model, name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, cast
 
 import pertcast as pc
@@ -70,8 +72,9 @@ def run_demo(out: Path, size: DemoSize = DEFAULT, *, seed: int = 0) -> pd.DataFr
     training = adata[~test].copy()
     pc.PerturbDiff.setup_anndata(training, cell_type_key="cell_type", batch_key="donor")
     model = pc.PerturbDiff(training, seed=seed)
-    model.train(max_epochs=size.max_epochs)
-    predicted = model.predict(controls, sorted(obs.loc[test, "perturbation"].unique()), seed=seed)
+    with redirect_stdout(sys.stderr):  # progress bars
+        model.train(max_epochs=size.max_epochs)
+        predicted = model.predict(controls, sorted(obs.loc[test, "perturbation"].unique()), seed=seed)
     predicted = predicted[held_out.mask(_obs(predicted))].copy()
 
     scores = pc.tl.evaluate(

@@ -6,7 +6,9 @@ import argparse
 import logging
 import re
 import sys
+import tempfile
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,12 @@ from pertcast._cli._demo import run_demo
 from pertcast._cli._demo_screen import DEFAULT, QUICK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["main"]
+
+_OTHER_WORDS = {"`perturbation_embedding_key`": "--embedding-key", " (or `categorical_covariate_keys`)": ""}
+"""What has another name on the command line, or no option."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,24 +43,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = demo if options.command == "demo" else benchmark
     if options.seed < 0:
         command.error(f"--seed must be at least 0, but found {options.seed}.")
-    if options.out.exists() and not options.out.is_dir():
-        command.error(f"--out must be a folder, but {options.out} is a file.")
-    if options.command == "demo":
+    if options.command == "benchmark" and not options.file.is_file():
+        command.error(f"{options.file} {'is a folder, not a file' if options.file.is_dir() else 'does not exist'}.")
+    with _folder(options.out, command):
         _show_messages()
-        run_demo(options.out, QUICK if options.quick else DEFAULT, seed=options.seed)
-        return
-    if not options.file.exists():
-        command.error(f"{options.file} does not exist.")
-    _show_messages()
-    values = {name: value for name, value in vars(options).items() if name not in ("command", "file", "out")}
+        if options.command == "demo":
+            run_demo(options.out, QUICK if options.quick else DEFAULT, seed=options.seed)
+            return
+        values = {name: value for name, value in vars(options).items() if name not in ("command", "file", "out")}
+        try:
+            run_benchmark(options.file, options.out, BenchmarkOptions(**values))
+        except (KeyError, TypeError, ValueError) as error:
+            sys.exit(f"pertcast benchmark: {_in_options(str(error.args[0] if error.args else error), values)}")
+
+
+@contextmanager
+def _folder(out: Path, command: argparse.ArgumentParser) -> Iterator[None]:
+    """Make the folder of the results before any work; take it away if nothing was written."""
+    if out.exists() and not out.is_dir():
+        command.error(f"--out must be a folder, but {out} is a file.")
+    missing = [each for each in (out, *out.parents) if not each.exists()]
     try:
-        run_benchmark(options.file, options.out, BenchmarkOptions(**values))
-    except (KeyError, TypeError, ValueError) as error:
-        sys.exit(f"pertcast benchmark: {_in_options(str(error.args[0] if error.args else error), values)}")
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        command.error(f"--out {out}: nothing can be written there ({error.strerror}). Name another folder.")
+    try:
+        yield
+    finally:
+        for folder in missing:
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _in_options(message: str, names: Iterable[str]) -> str:
     """Replace arguments that a message names by the options of the command line."""
+    for argument, words in _OTHER_WORDS.items():
+        message = message.replace(argument, words)
     options = {f"`{name}`": f"--{name.replace('_', '-')}" for name in names}
     return re.sub(r"`\w+`", lambda found: options.get(found[0], found[0]), message)
 
@@ -119,7 +143,7 @@ def _show_messages() -> None:
 
     logger = logging.getLogger("pertcast")
     logger.setLevel(logging.INFO)
-    logger.addHandler(logging.StreamHandler(sys.stdout))
+    logger.addHandler(logging.StreamHandler())
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.")
