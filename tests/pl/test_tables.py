@@ -88,6 +88,13 @@ class TestScoreTable:
         assert texts(pl.scores(table, metric).get_yticklabels()) == ["wild", "near"]  # the best is on top
         assert format_summary(tl.summarize(table), metric).splitlines()[1].split()[0] == "near"
 
+    def test_metrics_without_a_value_have_no_column(self, scores: pd.DataFrame) -> None:
+        empty = scores[scores["metric"] == "shift_pearson"].assign(metric="de_overlap")
+        empty.loc[empty["role"] != "ceiling", "value"] = np.nan
+        both = pd.concat([empty, scores])
+        assert texts(pl.score_table(both).get_xticklabels()) == ["energy_distance ↓", "shift_pearson ↑"]
+        assert len(pl.score_table(both, ["de_overlap", "shift_pearson"]).get_xticklabels()) == 2
+
     def test_choice_of_metrics_and_task(self, scores: pd.DataFrame) -> None:
         ax = pl.score_table(scores, ["shift_pearson"])
         assert texts(ax.get_xticklabels()) == ["shift_pearson ↑"]
@@ -135,6 +142,21 @@ class TestEffectHeatmap:
         np.testing.assert_allclose(shown, expected)
         assert [(patch.get_x() + 0.44, patch.get_y() + 0.44) for patch in ax.patches] == [(1.0, 0.0)]
         assert texts(ax.texts) == [f"{value:.2f}" for row in expected for value in row]
+
+    def test_spellings_of_a_perturbation_are_one_row(self, screen: dict[str, Any]) -> None:
+        expected = pl.effect_heatmap(**screen, groupby="cell_type").get_images()[0].get_array()
+        for real, predicted, control in (("b+a", "a+b", "control"), ("a+ctrl", "a", "ctrl")):
+            cells = {name: adata.copy() for name, adata in screen.items()}
+            names = {"real": real, "predicted": predicted, "control": control}
+            for name, adata in cells.items():
+                adata.obs["perturbation"] = (
+                    adata.obs["perturbation"].astype(str).replace({"x": names[name], "control": control})
+                )
+            ax = pl.effect_heatmap(**cells, groupby="cell_type")
+            assert texts(ax.get_yticklabels()) == ["y", predicted]
+            np.testing.assert_allclose(ax.get_images()[0].get_array(), expected)
+            dots = pl.dotplot(**cells, groupby="perturbation")
+            assert [each.split()[0] for each in texts(dots.get_yticklabels())] == [predicted, predicted, "y", "y"]
 
     def test_one_gene_has_a_sign(self, screen: dict[str, Any]) -> None:
         image = pl.effect_heatmap(screen["real"], None, screen["control"], groupby="cell_type", gene="gene4")

@@ -22,6 +22,7 @@ __all__ = [
     "gene_positions",
     "largest",
     "obs_column",
+    "label_of_controls",
     "one_spelling",
     "require_same_genes",
     "subsample",
@@ -131,6 +132,21 @@ def one_spelling(labels: Iterable[str], control: str = "control") -> dict[str, s
             name = label
         spellings.setdefault(name, []).append(label)
     return {label: name if len(found) > 1 else label for name, found in spellings.items() for label in found}
+
+
+def label_of_controls(control: AnnData, key: str | None) -> str:
+    """Label of the control cells in a column, if they have one there; else ``control``.
+
+    Parameters
+    ----------
+    control
+        Control cells.
+    key
+        Column of ``obs``.
+    """
+    obs: Any = control.obs
+    found = obs[key].astype(str).unique() if key in obs else []
+    return str(found[0]) if len(found) == 1 else "control"
 
 
 def gene_positions(adata: AnnData, genes: str | Sequence[str]) -> np.ndarray:

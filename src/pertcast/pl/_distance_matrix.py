@@ -112,10 +112,12 @@ def distance_matrix(
     values = table.to_numpy(float)
     image = ax.imshow(values, cmap=cmap, vmin=min(0.0, float(values.min())))
     if annotate if annotate is not None else values.size <= _MOST_NUMBERS:
+        largest = float(np.abs(values).max())
+        digits = int(np.clip(1 - np.floor(np.log10(largest)), 0, 4)) if largest > 0 else 0
         middle = (image.norm.vmin + image.norm.vmax) / 2  # type: ignore[operator]
         for (row, column), value in np.ndenumerate(values):
             color = "white" if value > middle else "black"
-            ax.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize="x-small", color=color)
+            ax.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize="x-small", color=color)
     names = labels(table.index)
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), names)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pertcast.pl._cells import expression, gene_positions, largest, obs_column, one_spelling, require_same_genes
+from pertcast.pl._cells import (
+    expression,
+    gene_positions,
+    label_of_controls,
+    largest,
+    obs_column,
+    one_spelling,
+    require_same_genes,
+)
 from pertcast.pl._style import COLORS, EFFECT_CMAP, finish, get_axes, labels
 from pertcast.tl import mean_shift
 
@@ -108,7 +116,8 @@ def dotplot(
         name: pd.Series("", cells.obs_names) if groupby is None else obs_column(cells, groupby, name)
         for name, cells in (("real", real), ("predicted", predicted))
     }
-    named = one_spelling(label for column in columns.values() for label in column.unique())
+    spellings = [label for column in columns.values() for label in column.unique()]
+    named = one_spelling(spellings, label_of_controls(control, groupby))
     controls = _Controls(control, control_groupby, expression(control, real_layer, "control"))
     rows: list[tuple[str, str, np.ndarray, np.ndarray]] = []
     for kind, adata, layer in (("observed", real, real_layer), ("predicted", predicted, predicted_layer)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pertcast.pl._cells import gene_positions
+from pertcast.pl._cells import gene_positions, label_of_controls, one_spelling
 from pertcast.pl._style import COLORS, EFFECT_CMAP, finish, get_axes, labels
 from pertcast.tl import delta_table
 
@@ -56,7 +56,7 @@ def effect_heatmap(
         Column of ``obs`` with the context, such as the cell type. Contexts are in the order of its categories in
         `control`, if it has some, else sorted.
     perturbation_key
-        Column of ``obs`` with the perturbation.
+        Column of ``obs`` with the perturbation. ``A+B`` and ``B+A`` are one.
     gene
         Gene whose shift is shown; by default the size of the shift over all genes.
     annotate
@@ -100,6 +100,10 @@ def effect_heatmap(
     ]  # fmt: skip
     if not tables:
         raise ValueError("There is nothing to plot: give `real`, `predicted` or both.")
+    spellings = one_spelling(
+        (name for table in tables for name in table.index), label_of_controls(control, perturbation_key)
+    )
+    tables = [table.rename(index=spellings) for table in tables]
     values = tables[0] if len(tables) == 1 else tables[0].combine_first(tables[1])
     by_size = values.abs().mean(axis=1).sort_values(ascending=False, kind="stable").index
     values = values.loc[by_size, _in_order(control.obs[groupby], values.columns)]

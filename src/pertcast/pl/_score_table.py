@@ -50,7 +50,7 @@ def score_table(
     table
         Table of :func:`pertcast.tl.evaluate` or :func:`pertcast.tl.benchmark`.
     metrics
-        Metrics to show; all in the table by default.
+        Metrics to show; by default all in the table that are defined for a model or baseline.
     task
         Task to show; needed if the table holds several.
     cmap
@@ -93,6 +93,9 @@ def score_table(
     ranked = means[(roles.reindex(means.index) != "ceiling") & means.notna().any(axis=1)]
     if not len(ranked):
         raise ValueError("No value of these metrics is defined; the column `reason` of the table says why.")
+    if metrics is None:
+        names = [name for name in names if ranked[name].notna().any()]
+        means, counts, ranked = means[names], counts[names], ranked[names]
     digits = {name: _decimals(ranked[name]) for name in names}
     losses = summary.pivot(index="model", columns="metric", values="loss").reindex_like(means)
     worst = losses.replace(np.inf, np.nan).max()
