@@ -126,6 +126,14 @@ def test_embeddings_and_history(fitted: Any, screen: Any) -> None:
     latent = fitted.get_latent_representation(screen)
     assert latent.shape[0] == screen.n_obs
     assert np.isfinite(latent).all()
+    some = fitted.get_latent_representation(screen, [7, 2, 7], batch_size=2)
+    np.testing.assert_allclose(some, latent[[7, 2, 7]], rtol=1e-5, atol=1e-6)
+    mask = np.arange(screen.n_obs) < 5
+    np.testing.assert_allclose(fitted.get_latent_representation(screen, mask), latent[:5], rtol=1e-5, atol=1e-6)
+    assert fitted.get_latent_representation(screen, []).shape == (0, latent.shape[1])
+    for wrong in ([screen.n_obs], [-1], [0.5], [[0]], ["cell"], mask[:3]):
+        with pytest.raises(ValueError, match="`indices` must be row numbers from 0 to"):
+            fitted.get_latent_representation(screen, wrong)
     assert list(fitted.get_perturbation_embedding().index) == ["pert_0", "pert_1", "pert_2"]
     assert len(fitted.history["train_loss"]) == len(fitted.history["validation_loss"]) == 2
     assert "trained on" in fitted._model_summary_string

@@ -50,7 +50,11 @@ class CellMixin:
         def _check_if_trained(self, warn: bool = ..., message: str = ...) -> None: ...
 
     def get_latent_representation(
-        self, adata: AnnData | MuData | None = None, *, batch_size: int | None = None
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        *,
+        batch_size: int | None = None,
     ) -> np.ndarray:
         """Represent cells as the network sees them: scores on the axes of the model.
 
@@ -58,6 +62,8 @@ class CellMixin:
         ----------
         adata
             Cells, perturbed or not; the training data by default.
+        indices
+            Row numbers of n cells in any order, or a mask; all cells by default.
         batch_size
             Cells to encode at once, 4,096 by default.
 
@@ -70,7 +76,8 @@ class CellMixin:
         RuntimeError
             If the model is not trained.
         KeyError, TypeError, ValueError
-            If the cells do not fit the model, as for ``predict``: genes are missing, values are NaN or raw counts.
+            If the cells do not fit the model, as for ``predict``: genes are missing, values are NaN or raw counts; or
+            if there is no such row.
         """
         self._check_fitted()
         module = self.module
@@ -80,6 +87,7 @@ class CellMixin:
             lambda cells: module.input.clean(module.representation.encode(cells), module.scale),
             device=module.device,
             batch_size=4096 if batch_size is None else check_whole("batch_size", batch_size),
+            indices=indices,
         )
 
     def _check_fitted(self) -> None:

@@ -11,9 +11,10 @@ from mudata import MuData
 from pertcast.data._expression import read_expression
 from pertcast.data._keys import ScreenKeys
 from pertcast.data._matrix import gather_rows
+from pertcast.data._messages import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
 
@@ -29,8 +30,9 @@ def encode_cells(
     *,
     device: torch.device,
     batch_size: int,
+    indices: Sequence[int] | np.ndarray | None = None,
 ) -> np.ndarray:
-    """Encode all cells of an AnnData, a batch at a time.
+    """Encode cells of an AnnData, a batch at a time.
 
     Parameters
     ----------
@@ -44,6 +46,8 @@ def encode_cells(
         Device of the model.
     batch_size
         Cells of a batch.
+    indices
+        Row numbers of n cells, or a mask of all; all by default.
 
     Returns
     -------
@@ -52,16 +56,33 @@ def encode_cells(
     Raises
     ------
     KeyError, TypeError, ValueError
-        See :func:`pertcast.data._expression.read_expression`.
+        See :func:`pertcast.data._expression.read_expression`; or if there is no such row.
     """
     keys = ScreenKeys.from_setup(metadata.setup_args)
     if isinstance(adata, MuData):
         keys.check_modalities(adata)
     X, columns = read_expression(keys.holder(adata, "layer"), keys, metadata)
+    rows = _rows(indices, X.shape[0])
     parts = []
-    for first in range(0, X.shape[0], batch_size):
-        cells = gather_rows(X, np.arange(first, min(first + batch_size, X.shape[0])))
+    for first in range(0, max(len(rows), 1), batch_size):
+        cells = gather_rows(X, rows[first : first + batch_size])
         cells = cells if columns is None else cells[:, columns]
         with torch.inference_mode():
             parts.append(encode(torch.from_numpy(np.ascontiguousarray(cells)).to(device)).float().cpu().numpy())
     return np.concatenate(parts)
+
+
+def _rows(indices: Sequence[int] | np.ndarray | None, n_cells: int) -> np.ndarray:
+    """Row numbers of the cells that are asked for."""
+    if indices is None:
+        return np.arange(n_cells)
+    found = np.asarray(indices)
+    if found.dtype == bool and found.shape == (n_cells,):
+        return np.flatnonzero(found)
+    whole = np.issubdtype(found.dtype, np.integer) or not found.size
+    if found.ndim != 1 or not whole or (found.size and not (found.min() >= 0 and found.max() < n_cells)):
+        raise ValueError(
+            f"`indices` must be row numbers from 0 to {n_cells - 1}, or a mask of the {n_cells} cells, but found "
+            f"{shorten(found.ravel()[:5].tolist())} of shape {found.shape}."
+        )
+    return found.astype(np.int64)
