@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -97,6 +98,13 @@ def test_min_cells_skips_with_a_warning_that_names_them() -> None:
     assert repr(index) == "ConditionIndex[n_cells=6, n_conditions=1, n_contexts=1, n_controls=2, skipped=1]"
     with pytest.raises(ValueError, match=r"No perturbed condition has min_cells=4 cells; the largest has 3.*Lower"):
         ConditionIndex.from_codes(codes, ["control", "A", "B"], min_cells=4)
+    tested = np.array(codes) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        index = ConditionIndex.from_codes(codes, ["control", "A", "B"], min_cells=2, tested=tested)
+    assert index.skipped.sum() == 1
+    with pytest.raises(ValueError, match=r"No perturbed condition has min_cells=4 cells; the largest has 3"):
+        ConditionIndex.from_codes(codes, ["control", "A", "B"], min_cells=4, tested=tested)
 
 
 def test_small_controls_are_not_skipped() -> None:

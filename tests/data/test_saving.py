@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pertcast.baselines import NoEffect, PerturbationShift
@@ -66,6 +67,18 @@ def test_data_are_saved_on_request(model: Any, tmp_path: Path) -> None:
     model.save(tmp_path / "saved", save_anndata=True)
     again: Any = PerturbationShift.load(tmp_path / "saved")
     assert again.adata.n_obs == model.adata.n_obs
+
+
+def test_tables_that_cannot_be_written_are_told_before_anything_is_saved(model: Any, tmp_path: Path) -> None:
+    model.adata.uns["vectors"] = pd.DataFrame([[0.0, 1.0]], index=["A"])
+    with pytest.raises(ValueError, match=r"adata.uns\['vectors'\] are 0, 1, and.*columns.astype\(str\)"):
+        model.save(tmp_path / "model", save_anndata=True)
+    assert not (tmp_path / "model").exists()
+    model.save(tmp_path / "model")
+    model.adata.uns["vectors"].columns = model.adata.uns["vectors"].columns.astype(str)
+    model.save(tmp_path / "model", overwrite=True, save_anndata=True)
+    loaded: Any = PerturbationShift.load(tmp_path / "model")
+    assert loaded.adata.uns["vectors"].shape == (1, 2)
 
 
 def test_a_missing_model_is_named(model: Any, tmp_path: Path) -> None:

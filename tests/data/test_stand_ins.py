@@ -46,5 +46,7 @@ def test_neighbours_are_the_most_similar_after_centring() -> None:
 def test_bad_choices() -> None:
     with pytest.raises(ValueError, match="needs vectors"):
         find_stand_ins(["A"], vocabulary(vectors=False), "neighbours")
+    with pytest.raises(ValueError, match="'zzz' has none in the table.*Set the model up with a vector for it, or use"):
+        find_stand_ins(["zzz+A"], vocabulary(), "neighbours")
     with pytest.raises(ValueError, match="unseen='nearest' is unknown"):
         find_stand_ins(["A"], vocabulary(), "nearest")  # type: ignore[arg-type]

@@ -104,8 +104,11 @@ def test_unseen_genes_are_read_from_their_nodes(genes_model: Any, gene_screen: A
     assert list(filled.uns["pertcast"]["params"]["unseen_perturbations"]) == ["TP53"]
 
 
-def test_perturbations_that_are_no_genes_have_no_nodes(screen: Any) -> None:
+def test_perturbations_that_are_no_genes_have_no_nodes(screen: Any, caplog: pytest.LogCaptureFixture) -> None:
     model = fit(screen)
+    assert not [record for record in caplog.records if record.levelname == "WARNING" and "network" in record.msg]
+    fit(screen, n_epochs=1, network="shuffled")
+    assert "The network of genes is not used: fewer than 2 perturbations have the name of a gene" in caplog.text
     with pytest.raises(ValueError, match="Unknown perturbation"):
         model.predict(controls_of(screen), [str(screen.var_names[5])], progressbar=False)
     assert model.get_network().empty  # there is nothing to read it for

@@ -314,6 +314,12 @@ def test_shared_cells_and_dosages(screen: Any, caplog: pytest.LogCaptureFixture)
     scores = pc.tl.evaluate(real, predicted, train=real, baselines=[], progressbar=False, **options)
     assert (scores.loc[scores["model"] == "predicted", "value"] == 0).all()
     assert "Leave the held-out conditions out of `train`" in caplog.text
+    assert "dosage_key" not in caplog.text
+    predicted.uns["pertcast"] = {"params": {"dosages": np.array([1 / 3])}}
+    pc.tl.evaluate(real, predicted, progressbar=False, **options)
+    assert "dosage_key" not in caplog.text
+    pc.tl.evaluate(real, predicted, progressbar=False, **options | {"dosage_key": None})
+    assert "`predicted` was predicted at dosage 0.333" in caplog.text
 
 
 def test_baselines_know_the_layer_and_all_columns_of_a_context(screen: Any) -> None:
@@ -321,7 +327,7 @@ def test_baselines_know_the_layer_and_all_columns_of_a_context(screen: Any) -> N
     data = screen.copy()
     data.layers["log"], data.X = data.X.copy(), 0 * data.X
     data.obs["half"] = np.where(np.arange(data.n_obs) % 2, "odd", "even")
-    data.layers["log"] = data.layers["log"] + (np.arange(data.n_obs) % 2)[:, None] * np.arange(120)
+    data.layers["log"] = data.layers["log"].toarray() + (np.arange(data.n_obs) % 2)[:, None] * np.arange(120)
     held = (data.obs["perturbation"] == "pert_3").to_numpy()
     scores = pc.tl.evaluate(
         data[held].copy(), {}, train=data[~held].copy(), groupby=["cell_type", "half"], layer="log",
@@ -329,7 +335,7 @@ def test_baselines_know_the_layer_and_all_columns_of_a_context(screen: Any) -> N
     )  # fmt: skip
     value = scores[scores["model"] == "ContextMean"].set_index("context")["value"]
     assert len(value) == 4
-    values = np.asarray(data.layers["log"])
+    values = data.layers["log"]
     for context, found in value.items():
         cell_type, half = str(context).split(" | ")
         here = ((data.obs["cell_type"] == cell_type) & (data.obs["half"] == half)).to_numpy()

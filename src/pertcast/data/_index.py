@@ -99,6 +99,7 @@ class ConditionIndex:
         dosage: ArrayLike | None = None,
         context_table: pd.DataFrame | None = None,
         min_cells: int = 1,
+        tested: np.ndarray | None = None,
     ) -> ConditionIndex:
         """Build the index from one integer code per cell and factor.
 
@@ -124,6 +125,8 @@ class ConditionIndex:
             See the class.
         min_cells
             Perturbed conditions with fewer cells are skipped, with a warning.
+        tested
+            Cells that are held out for tests, bool ``[N]``: of their conditions no warning tells.
 
         Raises
         ------
@@ -168,18 +171,20 @@ class ConditionIndex:
             batch_names=tuple(batch_names),
             context_table=pd.DataFrame(index=range(len(context_names))) if context_table is None else context_table,
         )
-        index._report_skipped(min_cells)
+        index._report_skipped(min_cells, index.skipped if tested is None else index.skipped & ~tested[first])
         return index
 
     @classmethod
-    def from_factors(cls, factors: ScreenFactors, *, min_cells: int = 1) -> ConditionIndex:
+    def from_factors(
+        cls, factors: ScreenFactors, *, min_cells: int = 1, tested: np.ndarray | None = None
+    ) -> ConditionIndex:
         """Build the index from the factors of a screen.
 
         Parameters
         ----------
         factors
             Codes and names.
-        min_cells
+        min_cells, tested
             See :meth:`from_codes`.
         """
         return cls.from_codes(
@@ -193,6 +198,7 @@ class ConditionIndex:
             dosage=factors.dosage,
             context_table=factors.context_table,
             min_cells=min_cells,
+            tested=tested,
         )
 
     @classmethod
@@ -272,9 +278,9 @@ class ConditionIndex:
             }
         )
 
-    def _report_skipped(self, min_cells: int) -> None:
-        """Warn about skipped conditions; raise if nothing is left."""
-        skipped = np.flatnonzero(self.skipped)
+    def _report_skipped(self, min_cells: int, told: np.ndarray) -> None:
+        """Warn about some skipped conditions; raise if nothing is left."""
+        skipped = np.flatnonzero(told if self.perturbed.size else self.skipped)
         if not skipped.size:
             return
         listed = shorten(

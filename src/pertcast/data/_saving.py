@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import pandas as pd
 from scvi.model.base import BaseModelClass
 
-from pertcast.data._messages import did_you_mean
+from pertcast.data._messages import did_you_mean, shorten
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,13 +54,16 @@ class SavingMixin(BaseModelClass):
         Raises
         ------
         ValueError
-            If the folder exists and ``overwrite`` is not set.
+            If the folder exists and ``overwrite`` is not set, or cells are to be saved with a table in ``uns`` that
+            anndata cannot write.
         """
         if Path(dir_path).exists() and not overwrite:
             raise ValueError(
                 f"The folder {str(dir_path)!r} exists. Save to another one, or replace what is in it with "
                 "`overwrite=True`."
             )
+        if kwargs.get("save_anndata"):
+            _check_tables(self.adata)
         options = {**_SAVE_OPTIONS, **(kwargs.pop("save_kwargs", None) or {})}
         super().save(str(dir_path), prefix=prefix, overwrite=overwrite, save_kwargs=options, **kwargs)
 
@@ -124,3 +128,15 @@ class SavingMixin(BaseModelClass):
         if adata is None and not any(path.exists() for path in saved):
             adata = False
         return super().load(str(dir_path), adata, **kwargs)
+
+
+def _check_tables(adata: AnnData | MuData | None) -> None:
+    """Raise for a table in ``uns`` with names of columns that are no text, before anything is written."""
+    for data in [] if adata is None else [adata, *getattr(adata, "mod", {}).values()]:
+        for key, table in data.uns.items():
+            if isinstance(table, pd.DataFrame) and not all(isinstance(name, str) for name in table.columns):
+                raise ValueError(
+                    f"Nothing is saved: the columns of the table adata.uns[{key!r}] are {shorten(table.columns)}, and "
+                    "anndata writes columns only if their names are text. Rename them, for example "
+                    f"`adata.uns[{key!r}].columns = adata.uns[{key!r}].columns.astype(str)`."
+                )

@@ -260,7 +260,7 @@ def screen_from_manager(
     manager
         Manager that :func:`~pertcast.data._registration.register_anndata` made: ``model.adata_manager``.
     min_cells
-        Perturbed conditions with fewer cells are skipped, with a warning.
+        Perturbed conditions with fewer cells are skipped, with a warning unless they are only tested.
     min_controls
         See :func:`~pertcast.data._controls.match_controls`.
 
@@ -286,14 +286,15 @@ def screen_from_manager(
     MatchedControls[n_groups=6, context_batch=12, context=0, batch=0]
     """
     factors = ScreenFactors.from_manager(manager)
-    index = ConditionIndex.from_factors(factors, min_cells=min_cells)
     parts = None
     if factors.split is not None and (factors.split >= 0).all():
         parts = read_split_labels(factors.split_labels)[factors.split]
+    tested = None if parts is None else parts == Part.TEST
+    index = ConditionIndex.from_factors(factors, min_cells=min_cells, tested=tested)
     conditions, usable = index.perturbed, None
-    if parts is not None:
+    if parts is not None and tested is not None:
         conditions = conditions[split_of_conditions(index, parts)[conditions] != Part.TEST]
-        usable = parts != Part.TEST
+        usable = ~tested
     controls = match_controls(index, conditions=conditions, usable=usable, min_controls=min_controls)
     metadata = screen_metadata_from_registry(manager.registry)
     return Screen(manager, metadata, index, controls, parts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pertcast.data._grammar import parse_perturbation
-from pertcast.data._messages import shorten
+from pertcast.data._messages import did_you_mean, shorten
 from pertcast.data._neighbours import nearest_vectors
 
 if TYPE_CHECKING:
@@ -80,6 +80,13 @@ def find_stand_ins(
         silent = missing if vocabulary.vectors is None else vocabulary.unknown(names)
         found = dict.fromkeys(silent, known)
     else:
+        unknown = vocabulary.unknown(names)
+        if unseen == "neighbours" and unknown:
+            raise ValueError(
+                f"unseen='neighbours' finds neighbours by vectors, but {shorten(unknown)} has none in the table that "
+                f"`perturbation_embedding_key` names.{did_you_mean(unknown[0], vocabulary.names)} Set the model up "
+                "with a vector for it, or use unseen='mean'."
+            )
         vocabulary.encode(names)  # raises for a perturbation that the model does not know
         if vocabulary.vectors is None and missing:
             raise ValueError(

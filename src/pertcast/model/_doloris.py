@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pertcast.representation import PrincipalComponents
 
 __all__ = ["Doloris", "Unlasting"]
+
+logger = logging.getLogger(__name__)
 
 _NETWORKS = ("coexpression", "shuffled", *DATABASES)
 _MIN_GENES = 2
@@ -199,6 +202,12 @@ class Doloris(LatentMixin, StepsMixin, PopulationModel):
         edges = None
         if self._genes(screen.metadata):
             edges = make_network(self._network, screen, conditions, seed=self.seed)
+        elif self._network is not None:
+            logger.log(
+                logging.INFO if isinstance(self._network, str) and self._network == "coexpression" else logging.WARNING,
+                "The network of genes is not used: fewer than %d perturbations have the name of a gene of the data.",
+                _MIN_GENES,
+            )
         set_genes(self.module, screen, table, edges)
 
     def _genes(self, metadata: ScreenMetadata) -> dict[str, int]:

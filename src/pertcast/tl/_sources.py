@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
+from pertcast.data._messages import shorten
 from pertcast.tl._labelled import LabelledCells
 from pertcast.tl._undefined import UndefinedMetric
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from pertcast.tl._truth import Truth
 
 __all__ = ["AnnDataSource", "ModelSource", "NoEffectSource", "PredictedPopulation", "Role", "Source", "params_of"]
+
+logger = logging.getLogger(__name__)
 
 Role = Literal["model", "baseline", "ceiling"]
 
@@ -64,7 +68,16 @@ class AnnDataSource:
         self.name = name
         what = "predicted" if name == "predicted" else f"predicted[{name!r}]"
         self._cells = LabelledCells(adata, truth.columns, what, var_names=truth.var_names, genes_of="`real`")
-        self._is_point = bool(adata.uns.get("pertcast", {}).get("is_point", False))
+        record = adata.uns.get("pertcast", {})
+        self._is_point = bool(record.get("is_point", False))
+        dosages = np.unique(record.get("params", {}).get("dosages", []))
+        if truth.columns.dosage_key is None and len(dosages):
+            logger.warning(
+                "`%s` was predicted at dosage %s, but no `dosage_key` is given: cells of all dosages are taken "
+                "together. Name the column of the dosage with `dosage_key`.",
+                what,
+                shorten(dosages.tolist()),
+            )
 
     def predict(self, truth: Truth, condition: Condition) -> PredictedPopulation:
         """Read the predicted cells of a condition."""

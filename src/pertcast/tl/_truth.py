@@ -93,7 +93,10 @@ class Truth:
         labels = sorted({str(label) for _, cells in others for label in cells.obs[key].unique()})
         fix = "give them as an AnnData with `control=`, or leave these contexts out of `real`"
         if control not in labels:
-            fix = f"name their label with `control=`.{did_you_mean(control, labels)} Labels present: {shorten(labels)}"
+            fix = (
+                "give the control cells as an AnnData with `control=`, or name their label there if it is another one."
+                f"{did_you_mean(control, labels)} Labels present: {shorten(labels)}"
+            )
         raise ValueError(
             f"There are no control cells ({key!r} equal to {control!r}) for {shorten(sorted(missing))}. Shifts are "
             f"measured against controls of the same context: {fix}."
