@@ -12,8 +12,6 @@ _N_CURVES = 8
 class DosageKernel:
     r"""Similarities of dosages.
 
-    Above those of training, the similarities of the largest one stay.
-
     Parameters
     ----------
     dosage
@@ -23,7 +21,7 @@ class DosageKernel:
     --------
     >>> kernel = DosageKernel(np.array([0.1, 1.0, 10.0]))
     >>> kernel.of_curves(np.array([0.0, 0.1, 10.0, 99.0]), np.array([10.0]))[:, 0].round(2)
-    array([0.  , 0.19, 1.  , 1.  ])
+    array([0.  , 0.19, 1.  , 1.12])
     """
 
     def __init__(self, dosage: np.ndarray) -> None:
@@ -64,7 +62,7 @@ class DosageKernel:
         The response at dosage u is :math:`u / (u + c)` times one shift, a curve that rises from 0 and saturates. The
         half-maximal dosage c may be anything in the range of training: the similarity is the mean of
         :math:`h_c(a) h_c(b)` over eight values of c, evenly spaced on the scale of logarithms, divided by
-        that of the largest dosage with itself.
+        that of the largest dosage with itself. Beyond that one the curves go on to their plateaus.
 
         Parameters
         ----------
@@ -79,7 +77,7 @@ class DosageKernel:
         if not self.several:
             return np.ones((len(a), len(b)))
         curve_a, curve_b, top = (
-            (clipped := np.clip(each, 0, self.limits[1])[:, None]) / (clipped + self.half)
+            (positive := np.maximum(each, 0)[:, None]) / (positive + self.half)
             for each in (a, b, np.array(self.limits[1:]))
         )
         return curve_a @ curve_b.T / (top @ top.T)
