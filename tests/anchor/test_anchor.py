@@ -126,6 +126,17 @@ def test_a_rule_that_genes_share_is_corrected(build: Build) -> None:
     assert np.linalg.norm(anchor.shift(new) - truth) < 0.6 * np.linalg.norm(plain - truth)
 
 
+def test_what_no_rule_explains_is_not_corrected(build: Build) -> None:
+    """Contexts differ from each other at random, around what each gene does: trees can only learn noise."""
+    kept = 0
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        shifts = {"A": rng.normal(scale=10, size=30) + rng.normal(size=(8, 30))}
+        anchor = ShiftAnchor(build(shifts, rng.normal(size=(8, 2))), nonnegative=False)
+        kept += anchor.transfers["context"].correction is not None
+    assert kept <= 1
+
+
 def test_choices_do_not_see_the_context_that_is_left_out(build: Build) -> None:
     """The weighting is judged on forecasts that stay the same whatever the own context holds."""
     rng = np.random.default_rng(10)
