@@ -175,6 +175,20 @@ def test_no_more_than_a_thousand_populations_are_used_the_relevant_ones_first(bu
     assert set(np.flatnonzero(p.context == "c1")) <= used
 
 
+def test_of_more_those_with_the_perturbation_come_before_those_of_the_context(build: Build) -> None:
+    rng = np.random.default_rng(8)
+    shifts = {f"P{i}": rng.normal(size=(2, 2)) for i in range(1010)}
+    for i in range(9, 1010):
+        shifts[f"P{i}"][i // 1005] = np.nan  # nearly all have the second context only
+    process = ShiftProcess(build(shifts, rng.normal(size=(2, 2))))
+    p = process.populations
+    rows, _ = process.weights(query("P3", context="c1").conditions, np.arange(len(p)))
+    assert len(rows) == 1000 < (p.context == "c1").sum()
+    assert set(p.rows_of[("P3",)]) <= set(rows.tolist())
+    others = np.setdiff1d(rows, p.rows_of[("P3",)])
+    assert (p.context[others] == "c1").all()
+
+
 def of_one_context(build: Build, shifts: dict[str, np.ndarray]) -> ShiftProcess:
     return ShiftProcess(build({name: shift[None] for name, shift in shifts.items()}, ONE_CONTEXT))
 

@@ -50,13 +50,21 @@ def test_strengths_are_those_of_the_simulation(populations: Populations) -> None
     assert found["C"] > 5 * found["B"] > 20 * found["A"]
 
 
-def test_they_maximise_the_posterior(populations: Populations) -> None:
+@pytest.mark.parametrize("with_combinations", [False, True])
+def test_they_maximise_the_posterior(build: Build, populations: Populations, *, with_combinations: bool) -> None:
+    if with_combinations:  # F was never alone: it explains most of its combinations, with the strength 1
+        rng = np.random.default_rng(4)
+        of_f = rng.normal(size=N_GENES)
+        shifts = {name: np.stack(populations.shift[populations.rows_of[(name,)]]) for name in TRUE}
+        together = {f"{name}+F": shifts[name] + of_f for name in ("A", "B", "D")}
+        populations = build(shifts | together, CONTEXTS, n_cells=10, cell_variance=1.0)
     found, own, rest = fitted(populations)
     names = sorted(found)
-    member = np.array([[float(parts == (name,)) for name in names] for parts in populations.perturbation])
+    assert names == sorted(TRUE)
+    member = np.array([[float(name in parts) for name in [*names, "F"]] for parts in populations.perturbation])
 
     def posterior(log_strength: np.ndarray) -> float:
-        covariance = (member * np.exp(log_strength)) @ member.T * own + rest
+        covariance = (member * np.append(np.exp(log_strength), 1.0)) @ member.T * own + rest
         likelihood = multivariate_normal(cov=covariance).logpdf(populations.shift.T).sum()
         return likelihood - 0.5 * np.square(log_strength).sum()
 

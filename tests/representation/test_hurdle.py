@@ -155,3 +155,24 @@ def test_what_is_special_of_a_gene_is_forgotten_as_its_mean_moves_away(control: 
     at_home = np.log(np.log(0.8) / np.log(0.9))
     for factor in (1.0, 1.5, 3.0, 1 / 3):
         np.testing.assert_allclose(apart(factor), at_home * np.exp(-abs(np.log(factor))), rtol=1e-5)
+
+
+def test_genes_with_more_cells_that_tell_of_their_share_count_more_in_the_curve() -> None:
+    """A falling pair becomes its weighted mean (Ayer et al. 1955); the weights are roots of the variance of a count."""
+    n = 1000
+    control = np.zeros((n, 2), dtype=np.float32)
+    control[: n // 2, 0], control[: n // 10, 1] = 0.2, 2.0  # the higher mean, 0.2 against 0.1, of fewer cells
+    weight = np.sqrt(n * np.array([0.25, 0.09]) + 1)
+    own = np.log(-np.log1p(-np.array([0.5, 0.1])))
+    curve = Hurdle(control)._curve
+    np.testing.assert_allclose(curve(np.log([0.1, 0.15, 0.2])), weight @ own / weight.sum(), rtol=1e-6)
+    np.testing.assert_allclose(curve(np.log([0.05]))[0] - curve(np.log([0.1]))[0], np.log(0.5), rtol=1e-6)
+
+
+def test_genes_of_few_cells_share_the_values_of_rare_genes() -> None:
+    control = np.zeros((100, 6), dtype=np.float32)
+    control[:4, 0], control[:4, 1], control[:8, 2], control[:60, 3:] = 2.0, 3.0, 9.0, 7.0
+    cells = np.tile(control.mean(0), (1000, 1)).astype(np.float32)
+    values = Hurdle(control).apply(cells, np.random.default_rng(0))[:, 0]
+    values = values[values > 0]
+    np.testing.assert_allclose(values.max() / values.min(), 1.5, rtol=1e-3)  # 2 to 3, times what gives the mean

@@ -87,6 +87,16 @@ def test_refitting_leaves_nothing_of_the_first_fit(cells: Tensor) -> None:
     torch.testing.assert_close(pca.axes.double(), fresh.axes)
 
 
+def test_the_largest_shifts_that_components_miss_become_axes(cells: Tensor) -> None:
+    leading = torch.from_numpy(principal_components(cells.numpy(), 6).axes).double()
+    within, missed = normal(4, 6, seed=3) @ leading.T, normal(3, N_GENES, seed=4)
+    missed = torch.linalg.qr((missed - missed @ leading @ leading.T).T).Q.T * torch.tensor([[5.0], [3.0], [1.0]])
+    axes = space(cells, torch.cat([10 * within, missed])).axes
+    kept = (missed @ axes @ axes.T).norm(dim=1) / missed.norm(dim=1)
+    torch.testing.assert_close(kept, torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64), rtol=0, atol=1e-4)
+    assert not space(cells, 10 * within).axes[:, 6:].any()  # what is left of them is rounding
+
+
 def test_no_more_features_than_genes() -> None:
     assert PCASpace(5, 50, nonnegative=True).n_features == 5
 
