@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
+from pertcast.representation._order import ascending, descending_of_groups, race
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,13 +25,17 @@ class Hurdle:
 
     A cell that starts from a control cell and is moved by a shift has a small positive value in every gene that rises,
     where measured cells have a zero or a whole count. This brings the means of a predicted population back into that
-    form, gene by gene, and keeps its means and the order of its cells:
+    form, gene by gene, and keeps its means and, among the cells that express a gene, their order:
 
     1. The share of expressing cells d follows the mean m. Over the genes of the controls, :math:`c(d) = \log(-\log(1 -
        d))`, which for Poisson counts is the log of the rate, is fitted by a monotone function F of :math:`\log m`. A
        gene keeps its own offset from that curve, the less the farther its mean moves:
        :math:`c(d') = F(\log m') + (c(d) - F(\log m)) \, e^{-|\log m' - \log m|}`.
-    2. The d' of the cells with the highest predicted values express the gene, the others have 0.
+    2. The d' of the cells express the gene, the others have 0. Those with at least a typical value, the mean of
+       expressing control cells, come first; the rest is drawn among the others with probabilities in proportion to
+       their predicted values (:func:`~pertcast.representation._order.race`). Were it the highest ones, then small
+       differences between cells, which a shift of many genes has in common, would decide on all of their zeros, and
+       genes would be correlated far more than in measured cells.
     3. Expressing cells get, in their order, values from the distribution of expressing control cells, raised or scaled
        down so that the mean is m'. Genes that few controls express share one distribution.
 
@@ -144,17 +150,19 @@ class Hurdle:
     def _restore(
         self, cells: np.ndarray, mean: np.ndarray, n_on: np.ndarray, genes: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Expression of g genes, ``[g, n]``: the ``n_on`` of n cells with the highest values express each of them."""
+        """Expression of g genes, ``[g, n]``: each is expressed by ``n_on`` of n cells, which keep their order."""
         n_genes, n = cells.shape
         gene = np.repeat(np.arange(n_genes), n_on)
         rank = np.arange(len(gene)) - np.repeat(np.cumsum(n_on) - n_on, n_on)
-        cell = _ascending(cells, rng).ravel()[gene * n + (n - 1 - rank)]
+        keys = race(cells, self._typical[genes].astype(np.float32), rng)
+        cell = gene * n + ascending(keys, rng).ravel()[gene * n + (n - 1 - rank)]
+        cell = cell[descending_of_groups(cells.ravel()[cell], gene)]
         values = self._quantiles((rank + rng.random(len(rank))) / n_on[gene], genes[gene])
         total = np.bincount(gene, weights=values, minlength=n_genes)
         scale = np.minimum(mean * n / np.maximum(total, 1e-12), 1)
         lacking = np.maximum(mean * n - total, 0) / np.maximum(n_on, 1)
         restored = np.zeros_like(cells)
-        restored.ravel()[gene * n + cell] = values * scale[gene] + lacking[gene]
+        restored.ravel()[cell] = values * scale[gene] + lacking[gene]
         return restored
 
     def _quantiles(self, quantile: np.ndarray, genes: np.ndarray) -> np.ndarray:
@@ -188,25 +196,6 @@ def _positive_values(control: np.ndarray) -> np.ndarray:
     """Values above 0, gene by gene, those of a gene from the highest to the lowest."""
     descending = np.sort(control.T, axis=1)[:, ::-1]
     return descending[descending > 0]
-
-
-def _ascending(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Cells in the order of rising expression of each gene, equal ones in random order, both ``[g, n]``.
-
-    The bits of non-negative floats are in the order of the numbers. They are sorted together with random bits, and the
-    number of the cell in the lowest ones: sorting whole numbers is several times as fast as sorting their positions.
-    """
-    n = cells.shape[1]
-    number_bits = np.uint64((1 << max(1, n - 1).bit_length()) - 1)
-    keys = (cells + np.float32(0)).view(np.uint32).astype(np.uint64)  # the sum turns -0 into 0
-    keys <<= np.uint64(32)
-    ties = rng.integers(2**32, size=keys.shape, dtype=np.uint32)
-    ties &= ~np.uint32(number_bits)
-    ties |= np.arange(n, dtype=np.uint32)
-    keys |= ties
-    keys.sort(axis=1)
-    keys &= number_bits
-    return keys.view(np.int64)
 
 
 def _ratio(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
