@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from pertcast.anchor import WEIGHTINGS, GeneCorrection, Populations, Weighting, gene_features, response, source_weights
+from pertcast.anchor._correction import _gene_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,14 +137,23 @@ def test_corrections_do_not_depend_on_the_order_of_genes_and_populations(
     assert found.std() > 0.1
 
 
-def test_the_weight_of_a_population_is_how_often_it_counts() -> None:
-    features = [RNG.integers(0, 4, size=(10_000, 2)).astype(float) for _ in range(2)]
-    residuals = [RNG.normal(size=10_000) + x[:, 0] * factor for x, factor in zip(features, (1, -1), strict=True)]
+def test_populations_count_by_their_weights() -> None:
+    """Opposite rules of weights 3 and 1 leave (3 - 1) / 4 of the first one."""
+    features = [RNG.integers(0, 4, size=(20_000, 2)).astype(float) for _ in range(2)]
+    residuals = [RNG.normal(size=20_000) + x[:, 0] * factor for x, factor in zip(features, (1, -1), strict=True)]
     asked = np.array([[a, b] for a in range(4) for b in range(4)], dtype=float)
     found = GeneCorrection().fit(features, residuals, [3.0, 1.0]).predict(asked)
-    often = GeneCorrection().fit([features[0]] * 3 + [features[1]], [residuals[0]] * 3 + [residuals[1]], [1.0] * 4)
-    np.testing.assert_allclose(often.predict(asked), found, atol=1e-6)
     np.testing.assert_allclose(found.reshape(4, 4).mean(1), [0, 0.5, 1, 1.5], atol=0.1)
+
+
+def test_genes_count_by_how_little_their_shifts_vary_in_the_other_populations() -> None:
+    """Weighted means of squares of the others, halfway to the mean of all; the row's own residual plays no part."""
+    residuals, weights = np.array([[1.0, 2.0], [3.0, 0.0], [9.0, 1.0]]), np.array([[1.0], [2.0], [1.0]])
+    variance = np.array([[(18 + 81) / 3, 1 / 3], [(1 + 81) / 2, 5 / 2], [(1 + 18) / 3, 4 / 3]])
+    expected = weights / np.sqrt(variance + variance.mean())
+    np.testing.assert_allclose(_gene_weights(residuals, weights), expected / expected.mean())
+    np.testing.assert_array_equal(_gene_weights(residuals[:1], weights[:1]), [[1.0, 1.0]])
+    np.testing.assert_array_equal(_gene_weights(0 * residuals, weights).T, [[0.75, 1.5, 0.75]] * 2)
 
 
 def test_of_many_rows_every_second_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
