@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from pertcast.anchor import WEIGHTINGS, GeneCorrection, Populations, Weighting, gene_features, response, source_weights
+from pertcast.anchor._choice import _mean_kept
 from pertcast.anchor._correction import _gene_weights
 
 if TYPE_CHECKING:
@@ -154,6 +155,24 @@ def test_genes_count_by_how_little_their_shifts_vary_in_the_other_populations() 
     np.testing.assert_allclose(_gene_weights(residuals, weights), expected / expected.mean())
     np.testing.assert_array_equal(_gene_weights(residuals[:1], weights[:1]), [[1.0, 1.0]])
     np.testing.assert_array_equal(_gene_weights(0 * residuals, weights).T, [[0.75, 1.5, 0.75]] * 2)
+
+
+def test_corrections_keep_the_share_of_their_mean_that_left_out_populations_speak_for() -> None:
+    """The least squares of (r - c + (1 - k) m) in k, by hand: a third of the mean is right, and none or all at most."""
+    features = [RNG.normal(size=(300, 2)) for _ in range(3)]
+    whole = GeneCorrection().fit(features, [1 + x[:, 0] for x in features], [1.0] * 3).predict(features[0])
+    part = GeneCorrection(0.25).fit(features, [1 + x[:, 0] for x in features], [1.0] * 3).predict(features[0])
+    np.testing.assert_allclose(part, whole - 0.75 * whole.mean())
+    means, trust = np.array([[1.0], [2.0], [-3.0]]), np.array([[0.5], [1.0], [0.25]])
+    spread = RNG.normal(size=(3, 50))
+    spread -= spread.mean(axis=1, keepdims=True)
+    assert _mean_kept(means, means / 3 + spread, trust) == pytest.approx(1 / 3)
+    assert _mean_kept(means, -means + spread, trust) == 0
+    assert _mean_kept(means, 2 * means + spread, trust) == 1
+    assert _mean_kept(0 * means, spread, trust) == 1
+    noisy = RNG.normal(size=(3, 50)) + means / 2
+    errors = [(trust * np.square(noisy - spread - k * means)).sum() for k in np.linspace(0, 1, 1001)]
+    assert _mean_kept(means, noisy, trust) == pytest.approx(np.argmin(errors) / 1000, abs=1e-3)
 
 
 def test_of_many_rows_every_second_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

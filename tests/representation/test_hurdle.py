@@ -198,3 +198,17 @@ def test_genes_of_few_cells_share_the_values_of_rare_genes() -> None:
     values = Hurdle(control).apply(cells, np.random.default_rng(0))[:, 0]
     values = values[values > 0]
     np.testing.assert_allclose(values.max() / values.min(), 1.5, rtol=1e-3)  # 2 to 3, times what gives the mean
+
+
+def test_genes_of_most_cells_vary_at_most_half_as_much_again_as_in_the_controls() -> None:
+    rng = np.random.default_rng(0)
+    control = rng.normal(5, [0.2, 0.2, 0.2], (200, 3)).astype(np.float32)
+    moved = (control.mean(0) + (control - control.mean(0)) * [0.5, 1.4, 4.0]).astype(np.float32)
+    found = Hurdle(control).apply(moved, rng)
+    np.testing.assert_array_equal(found[:, :2], moved[:, :2])
+    np.testing.assert_allclose(found[:, 2].std(), 1.5 * control[:, 2].std(), rtol=1e-4)
+    np.testing.assert_allclose(np.corrcoef(found[:, 2], moved[:, 2])[0, 1], 1, atol=1e-5)
+    shifted = Hurdle(control).apply(moved, rng, mean=np.array([4.0, 5.0, 6.0]))
+    np.testing.assert_allclose(shifted.mean(0), [4, 5, 6], rtol=1e-5)
+    np.testing.assert_allclose(shifted[:, 2].std(), 1.5 * control[:, 2].std() * 6 / found[:, 2].mean(), rtol=1e-4)
+    np.testing.assert_array_equal(Hurdle(control[:9]).apply(moved, rng), moved)  # too few controls to tell

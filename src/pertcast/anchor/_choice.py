@@ -95,10 +95,13 @@ def choose_transfer(forecasts: Forecasts, regime: Regime, *, seed: int) -> Trans
         if total < error:
             error, best = total, Transfer(weighting, scale)
     residuals = _Residuals.of(forecasts, judged, best, by_process)
-    rest = residuals.residual - residuals.cross_fitted(_folds(p, judged, regime))
+    corrections = residuals.cross_fitted(_folds(p, judged, regime))
+    means = corrections.mean(axis=1, keepdims=True)
+    kept = _mean_kept(means, residuals.residual, trust)
+    rest = residuals.residual - corrections + (1 - kept) * means
     without, with_it = _error(residuals.residual, trust), _error(rest, trust)
     logger.info("Anchor, new %s: squared error %.4g; with correction %.4g.", regime, without, with_it)
-    return best._replace(correction=residuals.fit()) if with_it < without else best
+    return best._replace(correction=residuals.fit(mean_kept=kept)) if with_it < without else best
 
 
 def left_out_forecasts(forecasts: Forecasts, regime: Regime, transfer: Transfer, *, seed: int) -> dict[int, np.ndarray]:
@@ -122,7 +125,8 @@ def left_out_forecasts(forecasts: Forecasts, regime: Regime, transfer: Transfer,
     residuals = _Residuals.of(forecasts, judged, transfer, by_process)
     found = residuals.base
     if transfer.correction is not None:
-        found = found + residuals.cross_fitted(_folds(forecasts.populations, judged, regime))
+        folds, kept = _folds(forecasts.populations, judged, regime), transfer.correction.mean_kept
+        found = found + residuals.cross_fitted(folds, mean_kept=kept)
     return {each.row: forecast for each, forecast in zip(judged, found, strict=True)}
 
 
@@ -151,21 +155,28 @@ class _Residuals(NamedTuple):
         rows = [each.row for each in judged]
         return cls(shifts, p.shift[rows] - shifts, features, [float(p.weight[row]) for row in rows])
 
-    def fit(self, rows: np.ndarray | None = None) -> GeneCorrection:
+    def fit(self, rows: np.ndarray | None = None, *, mean_kept: float = 1.0) -> GeneCorrection:
         """Fit a correction on some of the populations, or on all."""
         rows = np.arange(len(self.weight)) if rows is None else rows
-        return GeneCorrection().fit(
+        return GeneCorrection(mean_kept).fit(
             [self.features[row] for row in rows], list(self.residual[rows]), [self.weight[row] for row in rows]
         )
 
-    def cross_fitted(self, folds: np.ndarray) -> np.ndarray:
+    def cross_fitted(self, folds: np.ndarray, *, mean_kept: float = 1.0) -> np.ndarray:
         """Corrections by what was fitted on the other folds, ``[n, G]``."""
         found = np.zeros_like(self.residual)
         for fold in range(folds.max() + 1):
-            fitted = self.fit(np.flatnonzero(folds != fold))
+            fitted = self.fit(np.flatnonzero(folds != fold), mean_kept=mean_kept)
             for row in np.flatnonzero(folds == fold):
                 found[row] = fitted.predict(self.features[row])
         return found
+
+
+def _mean_kept(means: np.ndarray, residual: np.ndarray, trust: np.ndarray) -> float:
+    """Share, 0 to 1, of the means ``[n, 1]`` of corrections over the genes that lacks least of residuals ``[n, G]``."""
+    squares = float((trust * np.square(means)).sum())
+    lacking = residual.mean(axis=1, keepdims=True)
+    return float(np.clip((trust * means * lacking).sum() / squares, 0, 1)) if squares > 0 else 1.0
 
 
 def _folds(populations: Populations, judged: Sequence[LeftOut], regime: Regime) -> np.ndarray:

@@ -31,6 +31,12 @@ class GeneCorrection:
     200,000 rows every k-th is used, in order of the first feature, so that nothing depends on how genes and populations
     are arranged.
 
+    Parameters
+    ----------
+    mean_kept
+        Share, 0 to 1, of the mean over all genes that corrections keep. A few contexts seldom tell by how much a whole
+        profile is too high in another one.
+
     Examples
     --------
     >>> x = np.linspace(-1, 1, 400)[:, None]
@@ -39,7 +45,8 @@ class GeneCorrection:
     True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mean_kept: float = 1.0) -> None:
+        self.mean_kept = mean_kept
         self._edges: list[np.ndarray] = []
         self._trees: Any = None
 
@@ -76,9 +83,10 @@ class GeneCorrection:
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Return the correction of each gene, ``[G]``, for features ``[G, F]``."""
+        """Return the correction of each gene of a population, ``[G]``, for features ``[G, F]``."""
         with _threads_for(len(features)):
-            return self._trees.predict(self._binned(features))
+            found = self._trees.predict(self._binned(features))
+        return found - (1 - self.mean_kept) * found.mean()
 
     def _binned(self, features: np.ndarray) -> np.ndarray:
         """Number of the bin of each feature."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pertcast.representation import Hurdle
+from pertcast.representation._total import limit_total, shared_total
 
 if TYPE_CHECKING:
     from pertcast.data._query import ControlPopulation, ControlQuery
@@ -20,7 +21,7 @@ _KEPT_VALUES = 2**25
 
 
 class ZeroRestorer:
-    """Gives predicted populations the zeros of sparse expression.
+    """Gives predicted populations the zeros of sparse expression, and no more counts than normalised cells have.
 
     What is known of the controls of a population is kept for the next perturbation, up to a fixed amount of memory.
     Populations may be treated in several threads.
@@ -33,7 +34,7 @@ class ZeroRestorer:
 
     def __init__(self, query: ControlQuery) -> None:
         self.query = query
-        self._hurdles: dict[ControlPopulation, Hurdle] = {}
+        self._hurdles: dict[ControlPopulation, tuple[Hurdle, float | None]] = {}
         self._n_kept, self._lock = 0, Lock()
 
     def __call__(
@@ -48,7 +49,7 @@ class ZeroRestorer:
         cells
             Predicted cells, ``[n, G]``.
         mean
-            Mean that they are given, ``[G]``.
+            Mean that they are given, ``[G]``, before their counts are limited.
         rng
             Breaks ties and draws values.
 
@@ -56,19 +57,21 @@ class ZeroRestorer:
         -------
         float32 ``[n, G]``.
         """
-        return self._hurdle(task.population).apply(cells, rng, mean)
+        hurdle, total = self._hurdle(task.population)
+        restored = hurdle.apply(cells, rng, mean)
+        return restored if total is None else limit_total(restored, total)
 
-    def _hurdle(self, population: ControlPopulation) -> Hurdle:
-        """Hurdle of the controls of a population; where there are many, of 2000 that their names decide on."""
+    def _hurdle(self, population: ControlPopulation) -> tuple[Hurdle, float | None]:
+        """Hurdle and total of the controls of a population; if they are many, of 2000 that their names decide on."""
         if population in self._hurdles:
             return self._hurdles[population]
         pool = population.pool
         if len(pool) > _MAX_CONTROLS:
             pool = pool[np.sort(np.random.default_rng(0).choice(len(pool), _MAX_CONTROLS, replace=False))]
         control = self.query.gather(pool)
-        hurdle = Hurdle(control)
+        found = Hurdle(control), shared_total(control)
         with self._lock:
             if population not in self._hurdles and self._n_kept + control.size <= _KEPT_VALUES:
-                self._hurdles[population] = hurdle
+                self._hurdles[population] = found
                 self._n_kept += control.size
-        return hurdle
+        return found

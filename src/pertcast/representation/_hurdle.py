@@ -17,6 +17,8 @@ __all__ = ["Hurdle"]
 _MIN_ZEROS = 0.1
 _MIN_VALUES = 5
 _LEAST_SCALE = 0.5
+_MAX_SPREAD = 1.5
+_MIN_CONTROLS = 10
 _BLOCK_VALUES = 2**18  # a block and its sorting keys fit the cache of a core
 
 
@@ -41,8 +43,10 @@ class Hurdle:
 
     Where less than one expressing cell is expected, one cell has the whole sum :math:`n m'` of the gene if that is at
     least half of a typical value, and half of a typical value with the probability that keeps the mean otherwise.
-    Genes that most cells express, before and after, are only scaled to a mean that is given. Control cells themselves
-    keep shares and means.
+    Genes that most cells express, before and after, are only scaled to a mean that is given, and vary at most 1.5
+    times as much as in the controls, of which there must be ten for that: measured populations seldom vary more, but a
+    network may let abundant genes of an unseen cell type vary several times as much. Control cells themselves keep
+    shares and means.
 
     Parameters
     ----------
@@ -70,6 +74,7 @@ class Hurdle:
         _refuse_negative("control", control)
         n = len(control)
         self._mean = control.mean(axis=0, dtype=np.float64)
+        self._spread = control.std(axis=0, dtype=np.float64) if n >= _MIN_CONTROLS else np.full(len(self._mean), np.inf)
         share = (control > 0).mean(axis=0)
         self.has_zeros = share < 1
         self._is_sparse = share <= 1 - _MIN_ZEROS
@@ -125,8 +130,9 @@ class Hurdle:
         genes = np.flatnonzero(self.has_zeros & (self._is_sparse | (share <= 1 - _MIN_ZEROS)))
         target, n_on = self._whole_cells(target, share, len(cells), rng)
         by_gene = np.array(cells.T, dtype=np.float32, order="C")
+        dense = np.setdiff1d(np.arange(len(target)), genes)
+        by_gene[dense] = _limit_spread(by_gene[dense], _MAX_SPREAD * self._spread[dense])
         if mean is not None:
-            dense = np.setdiff1d(np.arange(len(target)), genes)
             by_gene[dense] *= _ratio(target[dense], by_gene[dense].mean(axis=1, dtype=np.float64))[:, None]
         step = max(1, _BLOCK_VALUES // max(1, len(cells)))
         for first in range(0, len(genes), step):
@@ -196,6 +202,17 @@ def _positive_values(control: np.ndarray) -> np.ndarray:
     """Values above 0, gene by gene, those of a gene from the highest to the lowest."""
     descending = np.sort(control.T, axis=1)[:, ::-1]
     return descending[descending > 0]
+
+
+def _limit_spread(cells: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """Draw cells towards the mean of genes that vary more than limits ``[g]``; expression, not negative, ``[g, n]``."""
+    spread = cells.std(axis=1, dtype=np.float64)
+    wide = np.flatnonzero(spread > limit)
+    mean = cells[wide].mean(axis=1, keepdims=True)
+    part = (limit[wide] / spread[wide])[:, None]
+    limited = cells.copy()
+    limited[wide] = np.maximum(mean + part * (cells[wide] - mean), 0)
+    return limited
 
 
 def _ratio(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
